@@ -1,0 +1,1 @@
+"""Changes of latent codes and of pictures."""

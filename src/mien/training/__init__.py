@@ -1,0 +1,1 @@
+"""Training of every network that mien ships."""

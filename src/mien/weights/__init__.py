@@ -1,0 +1,1 @@
+"""Files of weights: safe readers, writers, the shipped networks."""
