@@ -1,0 +1,188 @@
+"""Training pictures in memory, their labels, and an endless sampler that can start anywhere.
+
+A data set is a zip of small pictures with a CSV of the same stem beside it (`faces128.zip`, `faces128.csv`), or a plain
+folder. Small sets are decoded once into uint8; a batch is a function of (seed, step) alone, so that a run that was
+killed goes on with the pictures that it would have seen.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from mien.errors import InputError
+
+__all__ = ["Batches", "PictureSet", "cap_per_person", "is_held_out", "load_pictures", "read_table"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+def is_held_out(identity: str) -> bool:
+    """Say whether a person is kept out of all training (one person in twenty, by a hash of the name).
+
+    >>> sum(is_held_out(f"person_{i}") for i in range(2000)) in range(60, 140)
+    True
+    """
+    return zlib.crc32(identity.encode()) % 20 == 0
+
+
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """Read a CSV with a header as one array per column: float64 where every value is a number, else str."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if len(rows) < 2:
+        raise InputError(f"{path} has no rows", hint="the first line names the columns")
+    columns: dict[str, np.ndarray] = {}
+    for name, values in zip(rows[0], zip(*rows[1:], strict=True), strict=True):
+        try:
+            columns[name] = np.array(values, dtype=np.float64)
+        except ValueError:
+            columns[name] = np.array(values, dtype=np.str_)
+    return columns
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Pictures of one size in memory, with one row of labels each.
+
+    `pixels` is uint8 [N, 3, H, W]; `names` and every column of `labels` have N entries; `digest` is the sha256 of the
+    source file (or of the folder's names and sizes).
+    """
+
+    pixels: Tensor
+    names: Sequence[str]
+    labels: dict[str, np.ndarray]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, keep: np.ndarray) -> PictureSet:
+        """Return the rows of a boolean mask or an index array."""
+        idx = np.flatnonzero(keep) if keep.dtype == bool else keep
+        return PictureSet(
+            pixels=self.pixels[torch.from_numpy(idx)],
+            names=[self.names[i] for i in idx],
+            labels={name: column[idx] for name, column in self.labels.items()},
+            digest=self.digest,
+        )
+
+
+def _members(source: Path) -> Iterator[tuple[str, bytes]]:
+    if source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                yield path.relative_to(source).as_posix(), path.read_bytes()
+        return
+    with zipfile.ZipFile(source) as archive:
+        for name in sorted(archive.namelist()):
+            if name.lower().endswith(PICTURE_SUFFIXES):
+                yield name, archive.read(name)
+
+
+def _digest(source: Path) -> str:
+    if source.is_dir():
+        listing = [f"{p.relative_to(source).as_posix()}:{p.stat().st_size}" for p in sorted(source.rglob("*")) if p.is_file()]
+        return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+    with open(source, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_pictures(source: Path, *, size_px: int, table: Path | None = None, cache: Path | None = None) -> PictureSet:
+    """Decode every picture of a zip or a folder to `size_px` square, centre-cropped, and join its table by file name.
+
+    Args:
+        source: zip file or folder of pictures.
+        size_px: side of the square pictures.
+        table: CSV with a column `file`; by default the file beside `source` with the suffix .csv, when there is one.
+            With a table only the pictures that it lists are kept.
+        cache: folder where the decoded pixels are kept for the next run.
+
+    Raises:
+        InputError: nothing there, or nothing in it.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise InputError(f"no data at {source}", hint="give a zip or a folder of pictures")
+    digest = _digest(source)
+    cached = cache / f"{source.stem}-{size_px}-{digest[:12]}.npz" if cache else None
+    if cached and cached.exists():
+        with np.load(cached) as held:
+            pixels, names = held["pixels"], held["names"].tolist()
+    else:
+        arrays, names = [], []
+        for name, data in _members(source):
+            with PIL.Image.open(io.BytesIO(data)) as opened:
+                image = opened.convert("RGB")
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            box = (left, top, left + side, top + side)
+            if image.size != (size_px, size_px):
+                filter_ = PIL.Image.Resampling.BOX if side % size_px == 0 else PIL.Image.Resampling.LANCZOS
+                image = image.resize((size_px, size_px), filter_, box=box)
+            arrays.append(np.asarray(image))
+            names.append(name)
+        if not arrays:
+            raise InputError(f"no pictures in {source}", hint=f"known kinds: {', '.join(PICTURE_SUFFIXES)}")
+        pixels = np.ascontiguousarray(np.stack(arrays).transpose(0, 3, 1, 2))
+        if cached:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            part = cached.with_suffix(".part.npz")
+            np.savez(part, pixels=pixels, names=np.array(names))
+            os.replace(part, cached)
+    everything = PictureSet(torch.from_numpy(pixels), names, {}, digest)
+    table = table or source.with_suffix(".csv")
+    if not table.is_file():
+        return everything
+    columns = read_table(table)
+    row_of = {name: i for i, name in enumerate(names)}
+    rows = np.array([row_of.get(file, -1) for file in columns["file"]])
+    chosen = everything.select(rows[rows >= 0])
+    return PictureSet(chosen.pixels, chosen.names, {k: v[rows >= 0] for k, v in columns.items()}, digest)
+
+
+def cap_per_person(identities: np.ndarray, most: int, *, prefer: np.ndarray | None = None) -> np.ndarray:
+    """Return a boolean mask that keeps at most `most` rows per identity, those with the highest `prefer` first."""
+    order = np.argsort(-prefer, kind="stable") if prefer is not None else np.arange(len(identities))
+    keep = np.zeros(len(identities), bool)
+    seen: dict[str, int] = {}
+    for i in order:
+        name = str(identities[i])
+        seen[name] = seen.get(name, 0) + 1
+        keep[i] = seen[name] <= most
+    return keep
+
+
+class Batches:
+    """Batches of row numbers: a new shuffle every epoch, each a function of (seed, epoch) alone."""
+
+    def __init__(self, num_items: int, batch_size: int, *, seed: int = 0) -> None:
+        if num_items < 1 or batch_size < 1:
+            raise InputError(f"need at least one item and a batch of one, got {num_items} and {batch_size}")
+        self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
+        self._epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def at(self, step: int) -> Tensor:
+        """Return the row numbers int64 [batch_size] of batch `step` (from 0)."""
+        first = step * self.batch_size
+        rows = []
+        for position in range(first, first + self.batch_size):
+            epoch, offset = divmod(position, self.num_items)
+            if epoch != self._epoch:
+                self._epoch = epoch
+                self._order = np.random.default_rng((self.seed, epoch)).permutation(self.num_items)
+            rows.append(self._order[offset])
+        return torch.from_numpy(np.array(rows, np.int64))
