@@ -1,0 +1,696 @@
+"""StyleGAN2: mapping, synthesis and discriminator, with the parameter names of the official PyTorch code.
+
+Networks compute in float32 unless a call asks for another `dtype`; then the feature maps of blocks are of that type,
+while styles, demodulation and the picture itself stay float32.
+
+Source: Karras et al. 2019, arXiv:1812.04948; Karras et al. 2020, arXiv:1912.04958; ADA: arXiv:2006.06676.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mien.nets.ops import (
+    ACTIVATIONS,
+    bias_act,
+    conv2d_resample,
+    downsample2d,
+    modulated_conv2d,
+    normalize_2nd_moment,
+    setup_filter,
+    upsample2d,
+)
+
+__all__ = ["Discriminator", "Generator", "MappingNetwork", "SynthesisNetwork", "channels_at"]
+
+ARCHITECTURES = ("orig", "skip", "resnet")
+FIR = (1, 3, 3, 1)
+
+
+def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Feature maps of the block at `resolution`."""
+    return min(channel_base // resolution, channel_max)
+
+
+def _resolutions(img_resolution: int) -> list[int]:
+    log2 = int(math.log2(img_resolution))
+    if img_resolution < 4 or 2**log2 != img_resolution:
+        raise ValueError(f"img_resolution must be a power of two from 4 up, got {img_resolution}")
+    return [2**i for i in range(2, log2 + 1)]
+
+
+def _as_blocks(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast feature maps and lay them out as the fast convolutions of `dtype` want them."""
+    return x.to(dtype=dtype, memory_format=torch.channels_last)
+
+
+class FullyConnectedLayer(nn.Module):
+    """Linear layer with equalised learning rate and an activation."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([out_features], float(bias_init) / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Carry [N, in_features] to [N, out_features]."""
+        w = (self.weight * self.weight_gain).to(x.dtype)
+        return bias_act(x @ w.T, self.bias * self.bias_gain, act=self.activation)
+
+
+class Conv2dLayer(nn.Module):
+    """Convolution with equalised learning rate, resampling and an activation."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        bias: bool = True,
+        activation: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        resample_filter: Sequence[float] = FIR,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation, self.up, self.down, self.conv_clamp = activation, up, down, conv_clamp
+        self.padding = kernel_size // 2
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.act_gain = ACTIVATIONS[activation].gain
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """Carry [N, in, H, W] to [N, out, H*up/down, W*up/down]; `gain` scales the result."""
+        x = conv2d_resample(
+            x,
+            self.weight * self.weight_gain,
+            self.resample_filter,
+            up=self.up,
+            down=self.down,
+            padding=self.padding,
+            flip_weight=self.up == 1,
+        )
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+
+
+class MappingNetwork(nn.Module):
+    """z (and labels) to w: a multilayer perceptron on the unit sphere, with the running mean of w for truncation."""
+
+    w_avg: Tensor
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int | None,
+        *,
+        num_layers: int = 8,
+        embed_features: int | None = None,
+        layer_features: int | None = None,
+        activation: str = "lrelu",
+        lr_multiplier: float = 0.01,
+        w_avg_beta: float | None = 0.995,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
+        self.num_layers, self.w_avg_beta = num_layers, w_avg_beta
+        embed = 0 if c_dim == 0 else (w_dim if embed_features is None else embed_features)
+        hidden = w_dim if layer_features is None else layer_features
+        features = [z_dim + embed] + [hidden] * (num_layers - 1) + [w_dim]
+        if c_dim > 0:
+            self.embed = FullyConnectedLayer(c_dim, embed)
+        for i, (n_in, n_out) in enumerate(zip(features[:-1], features[1:], strict=True)):
+            layer = FullyConnectedLayer(n_in, n_out, activation=activation, lr_multiplier=lr_multiplier)
+            setattr(self, f"fc{i}", layer)
+        if num_ws is not None and w_avg_beta is not None:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self,
+        z: Tensor | None,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+    ) -> Tensor:
+        """Map latents to one w per row of the synthesis network.
+
+        Args:
+            z: [N, z_dim]; None where z_dim is 0.
+            c: [N, c_dim]; needed where c_dim is above 0.
+            truncation_psi: 1 keeps w, 0 gives the mean (the truncation trick).
+            truncation_cutoff: number of rows that are truncated; None for all.
+            update_emas: move the running mean of w, as training does.
+
+        Returns:
+            ws [N, num_ws, w_dim], or w [N, w_dim] for a mapping without rows.
+        """
+        parts = []
+        if self.z_dim > 0:
+            assert z is not None and z.shape[1] == self.z_dim
+            parts.append(normalize_2nd_moment(z.float()))
+        if self.c_dim > 0:
+            assert c is not None and c.shape[1] == self.c_dim
+            parts.append(normalize_2nd_moment(self.embed(c.float())))
+        x = torch.cat(parts, dim=1)
+        for i in range(self.num_layers):
+            x = getattr(self, f"fc{i}")(x)
+        if update_emas and self.w_avg_beta is not None:
+            self.w_avg.copy_(x.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+        if self.num_ws is None:
+            return x
+        ws = x[:, None].expand(-1, self.num_ws, -1)  # [N,num_ws,w_dim]
+        if truncation_psi == 1:
+            return ws
+        rows = self.num_ws if truncation_cutoff is None else truncation_cutoff
+        return torch.cat([self.w_avg.lerp(ws[:, :rows], truncation_psi), ws[:, rows:]], dim=1)
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution, noise, bias, activation."""
+
+    resample_filter: Tensor
+    noise_const: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        kernel_size: int = 3,
+        up: int = 1,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+        resample_filter: Sequence[float] = FIR,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.up, self.use_noise = resolution, up, use_noise
+        self.activation, self.conv_clamp = activation, conv_clamp
+        self.padding = kernel_size // 2
+        self.act_gain = ACTIVATIONS[activation].gain
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        if use_noise:
+            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+
+    def noise(self, num: int, noise_mode: str, given: Tensor | None) -> Tensor | None:
+        """Return the scaled noise [N or 1, 1, resolution, resolution], or None."""
+        if not self.use_noise or noise_mode == "none":
+            return None
+        if given is not None:
+            picture = given
+        elif noise_mode == "random":
+            shape = [num, 1, self.resolution, self.resolution]
+            picture = torch.randn(shape, device=self.noise_const.device)
+        else:
+            picture = self.noise_const[None, None]
+        return picture * self.noise_strength
+
+    def forward(
+        self, x: Tensor, w: Tensor, noise_mode: str = "random", noise: Tensor | None = None, gain: float = 1.0
+    ) -> Tensor:
+        """Carry x [N, in, h, w] to [N, out, resolution, resolution] in the style w [N, w_dim]."""
+        x = modulated_conv2d(
+            x,
+            self.weight,
+            self.affine(w),
+            noise=self.noise(x.shape[0], noise_mode, noise),
+            up=self.up,
+            padding=self.padding,
+            resample_filter=self.resample_filter,
+            flip_weight=self.up == 1,
+        )
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+
+
+class ToRGBLayer(nn.Module):
+    """Feature maps to colours by a modulated 1x1 convolution, without demodulation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        kernel_size: int = 1,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Carry x [N, in, H, W] to [N, out, H, W] in the style w [N, w_dim]."""
+        styles = self.affine(w) * self.weight_gain
+        x = modulated_conv2d(x, self.weight, styles, padding=self.weight.shape[2] // 2, demodulate=False)
+        return bias_act(x, self.bias, clamp=self.conv_clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """All layers at one resolution."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        img_channels: int,
+        is_last: bool,
+        architecture: str = "skip",
+        resample_filter: Sequence[float] = FIR,
+        conv_clamp: float | None = None,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+    ) -> None:
+        super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+        self.in_channels, self.resolution, self.architecture = in_channels, resolution, architecture
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        layer: dict[str, Any] = dict(
+            w_dim=w_dim,
+            resolution=resolution,
+            conv_clamp=conv_clamp,
+            resample_filter=resample_filter,
+            use_noise=use_noise,
+            activation=activation,
+        )
+        if in_channels == 0:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **layer)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, **layer)
+        self.num_conv = 1 if in_channels == 0 else 2
+        self.num_torgb = int(is_last or architecture == "skip")
+        if self.num_torgb:
+            self.torgb = ToRGBLayer(out_channels, img_channels, w_dim=w_dim, conv_clamp=conv_clamp)
+        if in_channels != 0 and architecture == "resnet":
+            self.skip = Conv2dLayer(
+                in_channels, out_channels, kernel_size=1, bias=False, up=2, resample_filter=resample_filter
+            )
+
+    def layers(self) -> list[SynthesisLayer]:
+        """The layers that take noise, in order."""
+        return [self.conv1] if self.in_channels == 0 else [self.conv0, self.conv1]
+
+    def forward(
+        self,
+        x: Tensor | None,
+        img: Tensor | None,
+        ws: Tensor,
+        *,
+        noise_mode: str,
+        noise: Sequence[Tensor | None],
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Take feature maps and picture of the block before; ws [N, num_conv + num_torgb, w_dim], noise per layer."""
+        w = ws.unbind(dim=1)
+        resnet = self.architecture == "resnet" and self.in_channels != 0
+        gain = math.sqrt(0.5) if resnet else 1.0
+        if self.in_channels == 0:
+            x = _as_blocks(self.const[None].expand(ws.shape[0], -1, -1, -1), dtype)
+            x = self.conv1(x, w[0], noise_mode, noise[0])
+        else:
+            assert x is not None
+            x = _as_blocks(x, dtype)
+            y = self.skip(x, gain=gain) if resnet else None
+            x = self.conv0(x, w[0], noise_mode, noise[0])
+            x = self.conv1(x, w[1], noise_mode, noise[1], gain=gain)
+            x = x if y is None else x + y
+        if img is not None:
+            img = upsample2d(img, self.resample_filter)
+        if self.num_torgb:
+            y = self.torgb(x, w[self.num_conv]).float()
+            img = y if img is None else img + y
+        assert x is not None
+        return x, img
+
+
+class SynthesisNetwork(nn.Module):
+    """ws to pictures, block by block from 4x4."""
+
+    def __init__(
+        self,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        *,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        **block_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
+        self.num_fp16_res = num_fp16_res
+        self.block_resolutions = _resolutions(img_resolution)
+        self.num_ws = 0
+        in_channels = 0
+        for res in self.block_resolutions:
+            out_channels = channels_at(res, channel_base, channel_max)
+            is_last = res == img_resolution
+            block = SynthesisBlock(
+                in_channels,
+                out_channels,
+                w_dim=w_dim,
+                resolution=res,
+                img_channels=img_channels,
+                is_last=is_last,
+                **block_kwargs,
+            )
+            self.num_ws += block.num_conv + (block.num_torgb if is_last else 0)
+            setattr(self, f"b{res}", block)
+            in_channels = out_channels
+
+    def blocks(self) -> list[SynthesisBlock]:
+        """The blocks from 4x4 up."""
+        return [getattr(self, f"b{res}") for res in self.block_resolutions]
+
+    def noise_shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each layer's noise, in order of execution."""
+        return [(layer.resolution, layer.resolution) for block in self.blocks() for layer in block.layers()]
+
+    def noise_maps(self) -> list[Tensor]:
+        """Copies of the constant noise, each [1, 1, h, w], in order of execution."""
+        return [layer.noise_const[None, None].clone() for block in self.blocks() for layer in block.layers()]
+
+    def forward(
+        self,
+        ws: Tensor,
+        noise_mode: str = "random",
+        noise: Sequence[Tensor] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Render ws.
+
+        Args:
+            ws: [N, num_ws, w_dim].
+            noise_mode: `const` (the network's own pictures), `random` or `none`.
+            noise: one map [N or 1, 1, h, w] per layer as `noise_shapes` lists them; takes the place of `const`.
+            dtype: of the feature maps; float32 is exact, bfloat16 fast where the hardware has it.
+
+        Returns:
+            float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
+        """
+        if noise_mode not in ("const", "random", "none"):
+            raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
+        assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
+        ws = ws.float()
+        given: Iterator[Tensor] = iter(noise or ())
+        x = img = None
+        row = 0
+        for block in self.blocks():
+            rows = ws[:, row : row + block.num_conv + block.num_torgb]
+            maps = [next(given, None) for _ in range(block.num_conv)]
+            x, img = block(x, img, rows, noise_mode=noise_mode, noise=maps, dtype=dtype)
+            row += block.num_conv
+        assert img is not None
+        return img
+
+
+class Generator(nn.Module):
+    """StyleGAN2's generator: `mapping` and `synthesis`.
+
+    Args:
+        z_dim: size of the input latent.
+        c_dim: number of classes, 0 for none.
+        w_dim: size of the intermediate latent.
+        img_resolution: side of the picture, a power of two.
+        img_channels: 3 for RGB.
+        mapping_kwargs: of `MappingNetwork`.
+        synthesis_kwargs: of `SynthesisNetwork` and its blocks; may also be given flat, as newer files have them.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        mapping_kwargs: Mapping[str, Any] | None = None,
+        synthesis_kwargs: Mapping[str, Any] | None = None,
+        **flat_synthesis_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        mapping_kwargs = dict(mapping_kwargs or {})
+        synthesis_kwargs = {**(synthesis_kwargs or {}), **flat_synthesis_kwargs}
+        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
+        self.img_resolution, self.img_channels = img_resolution, img_channels
+        self.init_kwargs: dict[str, Any] = dict(
+            z_dim=z_dim,
+            c_dim=c_dim,
+            w_dim=w_dim,
+            img_resolution=img_resolution,
+            img_channels=img_channels,
+            mapping_kwargs=mapping_kwargs,
+            synthesis_kwargs=synthesis_kwargs,
+        )
+        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping_kwargs)
+
+    @property
+    def w_avg(self) -> Tensor:
+        """Mean of w over random z, [w_dim]."""
+        return self.mapping.w_avg
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        **synthesis_kwargs: Any,
+    ) -> Tensor:
+        """Render z [N, z_dim] (and labels c [N, c_dim]) as img [N, img_channels, H, W]."""
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        img: Tensor = self.synthesis(ws, **synthesis_kwargs)
+        return img
+
+
+# ---- Discriminator --------------------------------------------------------------------------------------------------
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions that halve the resolution."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        tmp_channels: int,
+        out_channels: int,
+        *,
+        resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        activation: str = "lrelu",
+        resample_filter: Sequence[float] = FIR,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+        self.in_channels, self.resolution, self.architecture = in_channels, resolution, architecture
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        layer: dict[str, Any] = dict(activation=activation, conv_clamp=conv_clamp)
+        fir: dict[str, Any] = dict(down=2, resample_filter=resample_filter)
+        if in_channels == 0 or architecture == "skip":
+            self.fromrgb = Conv2dLayer(img_channels, tmp_channels, kernel_size=1, **layer)
+        self.conv0 = Conv2dLayer(tmp_channels, tmp_channels, kernel_size=3, **layer)
+        self.conv1 = Conv2dLayer(tmp_channels, out_channels, kernel_size=3, **fir, **layer)
+        if architecture == "resnet":
+            self.skip = Conv2dLayer(tmp_channels, out_channels, kernel_size=1, bias=False, **fir)
+
+    def forward(self, x: Tensor | None, img: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Take feature maps and picture at `resolution`; return those at half of it."""
+        if x is not None:
+            x = _as_blocks(x, dtype)
+        if self.in_channels == 0 or self.architecture == "skip":
+            assert img is not None
+            y = self.fromrgb(_as_blocks(img, dtype))
+            x = y if x is None else x + y
+            img = downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
+        assert x is not None
+        if self.architecture == "resnet":
+            y = self.skip(x, gain=math.sqrt(0.5))
+            x = y + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+        else:
+            x = self.conv1(self.conv0(x))
+        return x, img
+
+
+def minibatch_stddev(x: Tensor, group_size: int | None, num_channels: int) -> Tensor:
+    """Append the mean standard deviation over small groups of samples as `num_channels` constant maps.
+
+    The group is the largest divisor of the batch that is at most `group_size`.
+
+    Source: Karras et al. 2018, Sec. 3, arXiv:1710.10196.
+    """
+    num, channels, height, width = x.shape
+    group = next(g for g in range(min(group_size or num, num), 0, -1) if num % g == 0)
+    y = x.reshape(group, -1, num_channels, channels // num_channels, height, width)  # [GnFcHW]
+    y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=[2, 3, 4])  # [nF]
+    y = y.reshape(-1, num_channels, 1, 1).repeat(group, 1, height, width)
+    return torch.cat([x, y], dim=1)
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """From 4x4 feature maps to one logit."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        cmap_dim: int,
+        resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        mbstd_group_size: int | None = 4,
+        mbstd_num_channels: int = 1,
+        activation: str = "lrelu",
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.cmap_dim, self.architecture = cmap_dim, architecture
+        self.mbstd_group_size, self.mbstd_num_channels = mbstd_group_size, mbstd_num_channels
+        if architecture == "skip":
+            self.fromrgb = Conv2dLayer(img_channels, in_channels, kernel_size=1, activation=activation)
+        self.conv = Conv2dLayer(
+            in_channels + mbstd_num_channels,
+            in_channels,
+            kernel_size=3,
+            activation=activation,
+            conv_clamp=conv_clamp,
+        )
+        self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
+        self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
+
+    def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
+        """Return logits [N, 1]."""
+        x = x.float().contiguous()
+        if self.architecture == "skip":
+            assert img is not None
+            x = x + self.fromrgb(img)
+        if self.mbstd_num_channels > 0:
+            x = minibatch_stddev(x, self.mbstd_group_size, self.mbstd_num_channels)
+        x = self.out(self.fc(self.conv(x).flatten(1)))
+        if cmap is not None:
+            x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
+        return x
+
+
+class Discriminator(nn.Module):
+    """StyleGAN2's discriminator; with labels it is a projection discriminator.
+
+    Args:
+        c_dim: number of classes, 0 for none.
+        img_resolution: side of the picture, a power of two.
+        img_channels: 3 for RGB.
+        architecture: `resnet`, `skip` or `orig`.
+        channel_base: feature maps of a block are channel_base / resolution,
+        channel_max: but not more than this.
+        num_fp16_res: kept for files that have it; the call's `dtype` decides.
+        conv_clamp: limit of feature maps, None for none.
+        cmap_dim: size of the mapped label; by default the width at 4x4.
+        block_kwargs: of `DiscriminatorBlock`.
+        mapping_kwargs: of `MappingNetwork`.
+        epilogue_kwargs: of `DiscriminatorEpilogue`.
+    """
+
+    def __init__(
+        self,
+        c_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        conv_clamp: float | None = None,
+        cmap_dim: int | None = None,
+        block_kwargs: Mapping[str, Any] | None = None,
+        mapping_kwargs: Mapping[str, Any] | None = None,
+        epilogue_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
+        self.init_kwargs: dict[str, Any] = dict(
+            c_dim=c_dim,
+            img_resolution=img_resolution,
+            img_channels=img_channels,
+            architecture=architecture,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            num_fp16_res=num_fp16_res,
+            conv_clamp=conv_clamp,
+            cmap_dim=cmap_dim,
+            block_kwargs=dict(block_kwargs or {}),
+            mapping_kwargs=dict(mapping_kwargs or {}),
+            epilogue_kwargs=dict(epilogue_kwargs or {}),
+        )
+        self.block_resolutions = _resolutions(img_resolution)[:0:-1]
+        common: dict[str, Any] = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
+        in_channels = 0
+        for res in self.block_resolutions:
+            tmp, out = (channels_at(r, channel_base, channel_max) for r in (res, res // 2))
+            block = DiscriminatorBlock(in_channels, tmp, out, resolution=res, **common, **(block_kwargs or {}))
+            setattr(self, f"b{res}", block)
+            in_channels = out
+        width = channels_at(4, channel_base, channel_max)
+        cmap_dim = 0 if c_dim == 0 else (width if cmap_dim is None else cmap_dim)
+        if c_dim > 0:
+            self.mapping = MappingNetwork(0, c_dim, cmap_dim, None, w_avg_beta=None, **(mapping_kwargs or {}))
+        self.b4 = DiscriminatorEpilogue(width, cmap_dim=cmap_dim, resolution=4, **common, **(epilogue_kwargs or {}))
+
+    def forward(self, img: Tensor, c: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return logits [N, 1] of img [N, img_channels, H, W] (and labels c [N, c_dim]); higher is more real."""
+        assert img.shape[1:] == (self.img_channels, self.img_resolution, self.img_resolution), img.shape
+        rest: Tensor | None = img.float()
+        x = None
+        for res in self.block_resolutions:
+            x, rest = getattr(self, f"b{res}")(x, rest, dtype)
+        cmap = self.mapping(None, c) if self.c_dim > 0 else None
+        assert x is not None
+        logits: Tensor = self.b4(x, rest, cmap)
+        return logits
