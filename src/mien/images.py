@@ -30,12 +30,10 @@ __all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "grid", "open_photo", "resize", "save
 MAX_PIXELS = 128_000_000
 """Largest photo that is decoded, width times height: a 108-megapixel phone passes, a decompression bomb does not."""
 
-# Decoders that may be tried. Left out on purpose: those that start other programs (EPS) or fetch other files (FPX, MIC).
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", "AVIF", "HEIF")
+# Decoders that may be tried; those that start other programs (EPS) are left out on purpose.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "ICO", "AVIF", "HEIF")
 
-PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .jp2 .ppm .pgm .tga .ico .avif .heic .heif".split()
-)
+PHOTO_SUFFIXES = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .jp2 .ppm .pgm .ico .avif .heic .heif".split())
 """Suffixes of the files that `open_photo` can read, in lower case; it goes by the content, this is for folders."""
 
 HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
@@ -67,33 +65,6 @@ def resize(img: Tensor, size_px: int) -> Tensor:
     if img.shape[-2:] == (size_px, size_px):
         return img
     return F.interpolate(img, (size_px, size_px), mode="bicubic", antialias=True, align_corners=False)
-
-
-def open_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Read a photo as it is meant to be seen: upright, RGB, 8 bits, the first picture of the file.
-
-    Transparency is laid on white. 16-bit greys are scaled to 8 bits, not clipped. Pixels of an RGB file are not
-    changed; its colour profile stays in `image.info["icc_profile"]` and goes along when the picture is saved. No other
-    metadata is kept.
-
-    Args:
-        path: JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000, AVIF, PPM, TGA or ICO; HEIC with the extra `heic`.
-        max_pixels: more than this, width times height, is refused before anything is decoded.
-
-    Raises:
-        InputError: there is no such file, or it may not be read.
-        UnsupportedFileError: a folder, empty, damaged, too large, or not a picture.
-        MissingExtraError: a HEIC file, and the extra is not installed.
-    """
-    path = Path(path)
-    _check_file(path)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        image = _decode(path, max_pixels)
-    for warning in caught:
-        if not issubclass(warning.category, PIL.Image.DecompressionBombWarning):  # max_pixels is our limit
-            logger.warning("%s: %s", path.name, warning.message)
-    return image
 
 
 def save_png(image: Image, path: str | Path) -> None:
@@ -138,10 +109,11 @@ def grid(
             raise InputError(f"{len(labels)} {name} labels for {count} {name}s")
 
     font = PIL.ImageFont.load_default(max(10, min(24, height // 9)))
-    line_px = math.ceil(sum(font.getmetrics())) + 4
+    line_px = math.ceil(font.getbbox("Ag")[3]) + 6
     left = max((math.ceil(font.getlength(label)) for label in row_labels), default=-8) + 8
     top = line_px * max((label.count("\n") + 1 for label in col_labels), default=0)
-    sheet = PIL.Image.new("RGB", (left + cols * (width + gap_px) + gap_px, top + rows * (height + gap_px) + gap_px), "white")
+    sheet_size = (left + cols * (width + gap_px) + gap_px, top + rows * (height + gap_px) + gap_px)
+    sheet = PIL.Image.new("RGB", sheet_size, "white")
     for i, image in enumerate(images):
         row, col = divmod(i, cols)
         sheet.paste(image, (left + gap_px + col * (width + gap_px), top + gap_px + row * (height + gap_px)))
@@ -155,9 +127,19 @@ def grid(
     return sheet
 
 
+def _register_heic(path: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError as err:
+        raise MissingExtraError(f"{path} is a HEIC photo", hint="pip install 'mien[heic]', or save it as JPEG") from err
+    pillow_heif.register_heif_opener()
+
+
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise UnsupportedFileError(f"{path} is a folder, not a picture", hint="give the pictures in it")
+    if path.exists() and not path.is_file():
+        raise UnsupportedFileError(f"{path} is not a regular file", hint="copy the picture into a file")
     try:
         with open(path, "rb") as file:
             head = file.read(12)
@@ -169,18 +151,50 @@ def _check_file(path: Path) -> None:
         _register_heic(path)
 
 
-def _register_heic(path: Path) -> None:
+def _upright(path: Path, image: Image) -> Image:
+    """Apply the EXIF orientation; a broken EXIF block is no reason to refuse the pixels."""
     try:
-        import pillow_heif
-    except ImportError as err:
-        raise MissingExtraError(f"{path} is a HEIC photo", hint="pip install 'mien[heic]', or save it as JPEG") from err
-    pillow_heif.register_heif_opener()
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception as err:
+        logger.warning("%s: the EXIF block is damaged and was ignored: %s", path.name, err)
+        return image
+
+
+def _scale_16_bit(path: Path, image: Image) -> Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        hint = "save it with 8 or 16 bits a channel"
+        raise UnsupportedFileError(f"{path} holds greys from {values.min()} to {values.max()}", hint=hint)
+    return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257, rounded
+
+
+def _to_rgb(path: Path, image: Image) -> Image:
+    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P", "PA") else None
+    if image.mode.startswith("I"):
+        image = _scale_16_bit(path, image)
+    elif image.mode == "F":
+        raise UnsupportedFileError(f"{path} holds floating-point pixels", hint="save it with 8 or 16 bits a channel")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    rgb = image.convert("RGB")
+    rgb.info = {"icc_profile": profile} if profile else {}
+    return rgb
+
+
+def _formats() -> list[str]:
+    PIL.Image.init()
+    return [name for name in FORMATS if name in PIL.Image.OPEN]
+
+
+def _too_large(path: Path, what: str) -> UnsupportedFileError:
+    return UnsupportedFileError(f"{path} is too large: {what}", hint="shrink the picture, or raise max_pixels")
 
 
 def _decode(path: Path, max_pixels: int) -> Image:
     """Open, check the size, then decode: the only place where Pillow's many errors become ours."""
     try:
-        with PIL.Image.open(path, formats=[name for name in FORMATS if name in _registered()]) as opened:
+        with PIL.Image.open(path, formats=_formats()) as opened:
             if opened.width * opened.height > max_pixels:
                 raise _too_large(path, f"{opened.width}x{opened.height} px")
             num_frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)  # MPO: previews, stereo
@@ -202,41 +216,28 @@ def _decode(path: Path, max_pixels: int) -> Image:
         raise UnsupportedFileError(f"{path} cannot be decoded: {err}", hint=hint) from err
 
 
-def _registered() -> frozenset[str]:
-    PIL.Image.init()
-    return frozenset(PIL.Image.OPEN)
+def open_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a photo as it is meant to be seen: upright, RGB, 8 bits, the first picture of the file.
 
+    Transparency is laid on white. 16-bit greys are scaled to 8 bits, not clipped. Pixels of an RGB file are not
+    changed; its colour profile stays in `image.info["icc_profile"]` and goes along when the picture is saved. No other
+    metadata is kept.
 
-def _too_large(path: Path, what: str) -> UnsupportedFileError:
-    return UnsupportedFileError(f"{path} is too large: {what}", hint="shrink the picture, or raise max_pixels")
+    Args:
+        path: JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000, AVIF, PPM or ICO; HEIC with the extra `heic`.
+        max_pixels: more than this, width times height, is refused before anything is decoded.
 
-
-def _upright(path: Path, image: Image) -> Image:
-    """Apply the EXIF orientation; a broken EXIF block is no reason to refuse the pixels."""
-    try:
-        return PIL.ImageOps.exif_transpose(image)
-    except Exception as err:
-        logger.warning("%s: the EXIF block is damaged and was ignored: %s", path.name, err)
-        return image
-
-
-def _to_rgb(path: Path, image: Image) -> Image:
-    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P", "PA") else None
-    if image.mode.startswith("I"):
-        image = _scale_16_bit(path, image)
-    elif image.mode == "F":
-        raise UnsupportedFileError(f"{path} holds floating-point pixels", hint="save it with 8 or 16 bits a channel")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    rgb = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    rgb.info = {"icc_profile": profile} if profile else {}
-    return rgb
-
-
-def _scale_16_bit(path: Path, image: Image) -> Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        hint = "save it with 8 or 16 bits a channel"
-        raise UnsupportedFileError(f"{path} holds greys from {values.min()} to {values.max()}", hint=hint)
-    return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257, rounded
+    Raises:
+        InputError: there is no such file, or it may not be read.
+        UnsupportedFileError: a folder, empty, damaged, too large, or not a picture.
+        MissingExtraError: a HEIC file, and the extra is not installed.
+    """
+    path = Path(path)
+    _check_file(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = _decode(path, max_pixels)
+    for warning in caught:
+        if not issubclass(warning.category, PIL.Image.DecompressionBombWarning):  # max_pixels is our limit
+            logger.warning("%s: %s", path.name, warning.message)
+    return image
