@@ -38,10 +38,9 @@ def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
 
 
 def _resolutions(img_resolution: int) -> list[int]:
-    log2 = int(math.log2(img_resolution))
-    if img_resolution < 4 or 2**log2 != img_resolution:
+    if img_resolution < 4 or img_resolution.bit_count() != 1:
         raise ValueError(f"img_resolution must be a power of two from 4 up, got {img_resolution}")
-    return [2**i for i in range(2, log2 + 1)]
+    return [2**i for i in range(2, img_resolution.bit_length())]
 
 
 def _as_blocks(x: Tensor, dtype: torch.dtype) -> Tensor:
