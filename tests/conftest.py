@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+if "OMP_NUM_THREADS" not in os.environ:  # the tests are many small jobs: more threads only wait for one another
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

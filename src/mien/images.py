@@ -60,11 +60,12 @@ def to_pil(img: Tensor) -> list[Image]:
     return [PIL.Image.fromarray(p) for p in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
-def resize(img: Tensor, size_px: int) -> Tensor:
-    """Resize `img` [N, C, H, W] to [N, C, size_px, size_px]: bicubic, low-passed first where it shrinks."""
-    if img.shape[-2:] == (size_px, size_px):
+def resize(img: Tensor, size_px: int | tuple[int, int]) -> Tensor:
+    """Resize `img` [N, C, H, W] to a square or to (width, height): bicubic, low-passed first where it shrinks."""
+    width, height = (size_px, size_px) if isinstance(size_px, int) else size_px
+    if img.shape[-2:] == (height, width):
         return img
-    return F.interpolate(img, (size_px, size_px), mode="bicubic", antialias=True, align_corners=False)
+    return F.interpolate(img, (height, width), mode="bicubic", antialias=True, align_corners=False)
 
 
 def save_png(image: Image, path: str | Path) -> None:
