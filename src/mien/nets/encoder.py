@@ -116,8 +116,8 @@ class Encoder(nn.Module):
         if img.ndim != 4 or img.shape[1] != 3:
             raise ValueError(f"img must be [N,3,H,W], got {list(img.shape)}")
         x = self.features(img)
-        base = self.w_avg + self.base(x).float()  # [N,w_dim]
-        offsets = self.offsets(x).float().unflatten(1, (self.num_ws, self.w_dim))
+        base: Tensor = self.w_avg + self.base(x).float()  # [N,w_dim]
+        offsets: Tensor = self.offsets(x).float().unflatten(1, (self.num_ws, self.w_dim))
         if num_free is not None and num_free < self.num_ws:
             offsets = F.pad(offsets[:, :num_free], (0, 0, 0, self.num_ws - num_free))
         return base[:, None] + offsets

@@ -1,0 +1,78 @@
+"""Codes as files: the round trip renders the same picture, and anything else gives one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mien.errors import InputError, UnsupportedFileError
+from mien.inversion.code import Inversion, load_inversion, save_inversion
+from mien.nets.stylegan2 import Generator
+
+
+@pytest.fixture(scope="module")
+def G() -> Generator:
+    torch.manual_seed(0)
+    net = Generator(8, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=dict(channel_max=8))
+    for name, p in net.named_parameters():
+        if name.endswith("noise_strength"):
+            p.data.fill_(0.3)
+    return net.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def inversion(G: Generator) -> Inversion:
+    noise = tuple(torch.randn(shape) for shape in G.synthesis.noise_shapes())
+    return Inversion(
+        ws=torch.randn(G.num_ws, G.w_dim),
+        noise=noise,
+        network="ab" * 32,
+        method="optimize",
+        config={"num_steps": 3, "terms": {"pixel": 1.0}},
+        losses={"total": 0.5},
+        crop={"source": "photo.jpg", "matrix": [[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]},
+    )
+
+
+def test_round_trip_renders_the_same_picture(G: Generator, inversion: Inversion, tmp_path: Path) -> None:
+    save_inversion(inversion, tmp_path / "face.safetensors")
+    again = load_inversion(tmp_path / "face.safetensors")
+    assert torch.equal(again.render(G), inversion.render(G))
+    for name in ("network", "method", "config", "losses", "crop"):
+        assert getattr(again, name) == getattr(inversion, name)
+    assert [p.name for p in tmp_path.iterdir()] == ["face.safetensors"]
+
+
+def test_noise_is_part_of_the_picture(G: Generator, inversion: Inversion) -> None:
+    without = Inversion(ws=inversion.ws)
+    assert not torch.allclose(without.render(G), inversion.render(G))
+    edited = inversion.with_ws(inversion.ws + 0.1)
+    assert edited.noise is inversion.noise
+    assert edited.crop == inversion.crop
+
+
+def test_another_generators_code_is_refused(G: Generator) -> None:
+    with pytest.raises(InputError, match=r"the code is \[2, 8\], not \[6, 8\]"):
+        Inversion(ws=torch.zeros(2, 8)).render(G)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "foreign", "nan", "folder"])
+def test_damaged_files_give_one_clear_error(inversion: Inversion, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "face.safetensors"
+    if damage == "nan":
+        save_inversion(inversion.with_ws(inversion.ws * float("nan")), path)
+    elif damage == "foreign":
+        save_file({"weight": torch.zeros(2)}, path)
+    elif damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        save_inversion(inversion, path)
+        data = path.read_bytes()
+        path.write_bytes({"empty": b"", "text": b"hello", "cut": data[: len(data) // 2]}[damage])
+    with pytest.raises(UnsupportedFileError) as caught:
+        load_inversion(path)
+    assert str(path) in caught.value.message
+    assert "mien invert" in caught.value.hint
