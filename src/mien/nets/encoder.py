@@ -9,6 +9,7 @@ Source: Tov et al. 2021 (e4e), Sec. 4.1, arXiv:2102.02766; residual branches: De
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ class Encoder(nn.Module):
         )
         self.img_resolution, self.num_ws, self.w_dim, self.in_resolution = img_resolution, num_ws, w_dim, in_resolution
         self.stem = _conv(3, channels[0])
-        self.downs = nn.ModuleList(_conv(a, b, stride=2) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.downs = nn.ModuleList(_conv(a, b, stride=2) for a, b in pairwise(channels))
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in channels[1:-1])
         self.squeeze = _conv(channels[-1], channels[-1] // 4, kernel_size=1)
         self.fc = nn.Linear(channels[-1] // 4 * 16, hidden)
