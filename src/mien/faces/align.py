@@ -119,7 +119,8 @@ def ffhq_quad(landmarks: Array) -> Array:
 
 def mask(size_px: int) -> Tensor:
     """Return the soft mask [1, 1, size_px, size_px] of an FFHQ crop: 1 on the face, 0 at the crop's border."""
-    return _mask_at(_pixel_centres((size_px, size_px)) / size_px)
+    size = (size_px, size_px)
+    return _mask_at(_grid(np.eye(2, 3), size, size))
 
 
 def crop_quad(photo: Image, quad: Array, *, size_px: int, source: str = "") -> Crop:
@@ -150,10 +151,10 @@ def crop_quad(photo: Image, quad: Array, *, size_px: int, source: str = "") -> C
     box = _whole_box(first, last, photo.size)
     region = to_tensor(photo.crop(box))
     img = _warp(region, _moved(matrix, box), (size_px, size_px))
-    outside = _depth_outside(matrix, size_px, photo.size) / _quad_side(quad)  # [1, 1, S, S]
-    if outside.max() > 0:
-        blurred = _blur(img, 0.02 * size_px)
-        img = torch.lerp(img, blurred, (outside / 0.05).clamp(0, 1))
+    beyond = _grid(matrix, (size_px, size_px), photo.size).abs().sub(1).clamp(min=0)  # [1, S, S, 2]
+    if beyond.max() > 0:
+        depth = (beyond * torch.tensor(photo.size) / 2).amax(-1)[:, None] / _quad_side(quad)
+        img = torch.lerp(img, _blur(img, 0.02 * size_px), (depth / 0.05).clamp(0, 1))
     return Crop(image=to_pil(img)[0], quad=quad, source=source, source_size=(width, height))
 
 
@@ -211,7 +212,7 @@ def paste_back(photo: Image, crop: Crop, img: Tensor, *, keep_detail: bool = Tru
         edited = edited + unchanged.clamp(0, 1) * (region - coarse)
     else:
         edited = _warp(img, to_crop, size)
-    alpha = _mask_at(_apply(to_crop, _pixel_centres(size)) / size_px)
+    alpha = _mask_at(_grid(to_crop, size, (size_px, size_px)))
     pasted = photo.copy()
     pasted.paste(to_pil(torch.lerp(region, edited, alpha))[0], box[:2])
     return pasted
@@ -274,15 +275,6 @@ def _moved(matrix: Array, box: Sequence[int]) -> Array:
     return matrix - np.array([[0, 0, box[0]], [0, 0, box[1]]])
 
 
-def _apply(matrix: Array, points: Array) -> Array:
-    return points @ matrix[:, :2].T + matrix[:, 2]
-
-
-def _pixel_centres(size: tuple[int, int]) -> Array:
-    """(x, y) of every pixel centre, [height, width, 2]."""
-    return np.stack(np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5), axis=-1)
-
-
 def _whole_box(first: Array, last: Array, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The pixels of a photo of `size` that cover `first` to `last`: left, top, right, bottom."""
     left, top = np.floor(np.clip(first, 0, np.array(size) - 1)).astype(int)
@@ -290,18 +282,21 @@ def _whole_box(first: Array, last: Array, size: tuple[int, int]) -> tuple[int, i
     return int(left), int(top), int(right), int(bottom)
 
 
-def _depth_outside(matrix: Array, size_px: int, size: tuple[int, int]) -> Tensor:
-    """How far each pixel of a crop lies outside of the photo, px of the photo, [1, 1, size_px, size_px]."""
-    points = _apply(matrix, _pixel_centres((size_px, size_px)))
-    depth = np.maximum(-points, points - np.array(size)).max(-1).clip(0)
-    return torch.from_numpy(depth).float()[None, None]
+def _grid(matrix: Array, size: tuple[int, int], source_size: tuple[int, int]) -> Tensor:
+    """Where the pixels of a picture of `size` lie in one of `source_size`: [1, H, W, 2], -1 to 1 from edge to edge.
+
+    `matrix` [2, 3] carries px of the one to px of the other; both sizes are (width, height).
+    """
+    from_unit = np.array([[size[0] / 2, 0, size[0] / 2], [0, size[1] / 2, size[1] / 2], [0, 0, 1]])
+    theta = (matrix @ from_unit) * 2 / np.array(source_size)[:, None] - [[0, 0, 1]]
+    return F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, size[1], size[0]], align_corners=False)
 
 
-def _mask_at(uv: Array) -> Tensor:
-    """The mask at points [H, W, 2] of the unit square: a rounded square, feathered, [1, 1, H, W]."""
-    radius = np.linalg.norm(np.abs(2 * uv - 1), ord=3, axis=-1)
-    ramp = ((0.965 - radius) / 0.25).clip(0, 1)
-    return torch.from_numpy(ramp * ramp * (3 - 2 * ramp)).float()[None, None]
+def _mask_at(grid: Tensor) -> Tensor:
+    """The mask at points [1, H, W, 2] of the square from -1 to 1: a rounded square, feathered, [1, 1, H, W]."""
+    radius = grid.abs().pow(3).sum(-1)[:, None].pow(1 / 3)
+    ramp = ((0.965 - radius) / 0.25).clamp(0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
 
 
 # ----- resampling
@@ -331,7 +326,6 @@ def _warp(img: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
     shrink = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     finer = max(1, math.ceil(shrink - 0.1))  # sample so densely that nothing aliases, then average
     fine_size = (size[0] * finer, size[1] * finer)
-    points = _apply(matrix, _pixel_centres(fine_size) / finer)
-    grid = torch.from_numpy(points / np.array([img.shape[3], img.shape[2]]) * 2 - 1).float()[None]
+    grid = _grid(matrix / [[finer, finer, 1]], fine_size, (img.shape[3], img.shape[2]))
     fine = F.grid_sample(img, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     return resize(fine, size)
