@@ -291,7 +291,7 @@ def test_save_png_keeps_the_old_file_when_the_disk_is_full(
 def test_grid_lays_pictures_out_row_by_row() -> None:
     colours = ["red", "lime", "blue", "black", "gray"]
     images = [PIL.Image.new("RGB", (20, 10), colour) for colour in colours]
-    sheet = grid(images, num_cols=3, gap_px=2)
+    sheet = grid(images, columns=3, gap_px=2)
     assert sheet.size == (3 * 22 + 2, 2 * 12 + 2)
     assert sheet.getpixel((2 + 22, 2)) == (0, 255, 0) and sheet.getpixel((2, 2 + 12)) == (0, 0, 0)
     assert sheet.getpixel((67, 25)) == (255, 255, 255)  # the sixth place stays empty
@@ -299,7 +299,7 @@ def test_grid_lays_pictures_out_row_by_row() -> None:
 
 def test_grid_labels_take_place_beside_the_pictures() -> None:
     images = [PIL.Image.new("RGB", (64, 64), "white")] * 4
-    plain = grid(images, num_cols=2)
+    plain = grid(images, columns=2)
     labelled = grid(images, col_labels=["photo", "two\nlines"], row_labels=["first", "second"])
     left, top = labelled.width - plain.width, labelled.height - plain.height
     assert left > 20 and top > 20
@@ -311,7 +311,7 @@ def test_grid_labels_take_place_beside_the_pictures() -> None:
     ("options", "message"),
     [
         ({"row_labels": ["a"]}, "1 row labels for 2 rows"),
-        ({"num_cols": 2, "col_labels": ["a"]}, "1 column labels for 2"),
+        ({"columns": 2, "col_labels": ["a"]}, "1 column labels for 2"),
     ],
 )
 def test_grid_says_what_does_not_fit(options: dict[str, object], message: str) -> None:

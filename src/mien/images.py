@@ -81,7 +81,7 @@ def save_png(image: Image, path: str | Path) -> None:
 def grid(
     images: Sequence[Image],
     *,
-    num_cols: int | None = None,
+    columns: int | None = None,
     row_labels: Sequence[str] = (),
     col_labels: Sequence[str] = (),
     gap_px: int = 4,
@@ -90,7 +90,7 @@ def grid(
 
     Args:
         images: RGB pictures, all of the size of the first.
-        num_cols: pictures in a row; by default the number of column labels, else about as many as rows.
+        columns: pictures in a row; by default the number of column labels, else about as many as rows.
         row_labels: one for each row, or none.
         col_labels: one for each column, or none.
         gap_px: white between pictures.
@@ -103,7 +103,7 @@ def grid(
     width, height = images[0].size
     if any(image.size != (width, height) for image in images):
         raise InputError(f"the pictures of a grid must have one size, got {sorted({image.size for image in images})}")
-    cols = num_cols or len(col_labels) or math.ceil(math.sqrt(len(images)))
+    cols = columns or len(col_labels) or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / cols)
     for name, labels, count in (("row", row_labels, rows), ("column", col_labels, cols)):
         if labels and len(labels) != count:

@@ -298,7 +298,7 @@ def test_a_crop_that_is_no_square_is_refused(photo: Image, tmp_path: Path) -> No
 
 
 def test_five_points_frame_a_face_as_the_training_set_does(shared: Path) -> None:
-    """Over some forty people the crops of `align` agree in place and size with the pictures that the generator learnt from."""
+    """Over forty people the crops of `align` agree in place and size with the pictures that the generator learnt."""
     table = read_table(shared / "data" / "scenes250.csv")
     points = np.stack(
         [table[f"{name}_{axis}"] for name in ("leye", "reye", "nose", "lmouth", "rmouth") for axis in "xy"]
