@@ -123,9 +123,7 @@ def test_the_digest_is_the_sha256_of_the_file(tmp_path: Path) -> None:
 # ---- Names ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bundled_name_is_found_in_the_package(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundled_name_is_found_in_the_package(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "_bundle", lambda: tmp_path)
     assert bundled_names() == ["g"]
     assert find_weights("g") == saved
@@ -162,7 +160,7 @@ def test_a_full_disk_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monkey
 def test_values_beyond_half_precision_are_said(tmp_path: Path, value: float) -> None:
     G = tiny_generator()
     G.w_avg.fill_(value)
-    with pytest.raises(InputError, match="mapping.w_avg has values beyond half precision"):
+    with pytest.raises(InputError, match=r"mapping\.w_avg has values beyond half precision"):
         save_generator(G, tmp_path / "g.safetensors", use_half=True)
     assert not list(tmp_path.iterdir())
 

@@ -190,7 +190,7 @@ class _Upfirdn2d(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
         (f,) = ctx.saved_tensors
-        grad = _Upfirdn2d.apply(grads[0], f, ctx.call.adjoint(ctx.in_hw, grads[0].shape[2:], f.shape))
+        grad = _Upfirdn2d.apply(grads[0], f, ctx.call.adjoint(ctx.in_hw, grads[0].shape[2:], f.shape))  # type: ignore[no-untyped-call]
         return grad, None, None
 
 
@@ -221,7 +221,7 @@ def upfirdn2d(
     Source: Karras et al. 2021, Sec. 3; the operation is classical (polyphase form: Vaidyanathan 1993, Ch. 4).
     """
     call = _Resampling(_xy(up), _xy(down), _sides(padding), flip_filter, gain)
-    y: Tensor = _Upfirdn2d.apply(x, _as_2d(f, x).to(x.device), call)
+    y: Tensor = _Upfirdn2d.apply(x, _as_2d(f, x).to(x.device), call)  # type: ignore[no-untyped-call]
     return y
 
 
