@@ -1,0 +1,137 @@
+"""Photo to faces: every face as a box, five points and a score, largest first.
+
+The photo is looked at twice, near its own size for far faces and small for near ones, with a margin around it, so that
+a face that fills the picture or is cut by its border is found too. What several cells say of one face is averaged.
+
+Source: Bazarevsky et al. 2019 (BlazeFace: predictions of one face are blended), Sec. 3.3, arXiv:1907.05047.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from PIL.Image import Image
+from torch import Tensor
+
+from mien.errors import InputError, NoFaceError
+from mien.images import to_tensor
+from mien.nets.detector import STRIDES, Detector, iou, nms
+from mien.weights.load import load_net
+
+__all__ = ["MIN_SCORE", "Face", "detect", "load_detector", "one_face"]
+
+MIN_SCORE = 0.5
+"""Score from which something is a face; the model card tells how often it errs on either side."""
+
+NEAR_PX = 320  # Longest side of the small view.
+MAX_ENLARGE = 2.0
+MARGIN = 0.2  # Width of the empty margin around the small view, in longest sides; the large one gets a stride.
+MAX_CANDIDATES = 1000  # Cells that are compared, best first.
+SAME_FACE_IOU, BLEND_IOU = 0.35, 0.6  # Boxes that overlap more are one face; those that agree so well are averaged.
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face of a photo, in its pixels (x, y); the middle of the first pixel is at (0.5, 0.5).
+
+    `box` [4] is x0, y0, x1, y1 and may reach beyond the photo; `landmarks` [5, 2] are the image-left eye, the
+    image-right eye, the nose, the image-left and the image-right corner of the mouth; `score` is in [0, 1].
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    score: float
+
+    @property
+    def area_px(self) -> float:
+        """Area of the box."""
+        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
+
+def one_face(faces: Sequence[Face]) -> Face:
+    """Return the largest face.
+
+    Raises:
+        NoFaceError: there is none.
+    """
+    if not faces:
+        raise NoFaceError("no face found", hint="try a larger, frontal photo or a lower --min-score")
+    return max(faces, key=lambda face: face.area_px)
+
+
+def load_detector(path_or_name: str | Path = "detector") -> Detector:
+    """Load a detector, by default the bundled one, ready for `detect`.
+
+    Raises:
+        WeightsError: no such file or name, or it holds another network.
+    """
+    return load_net(path_or_name, Detector)
+
+
+@torch.inference_mode()
+def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest_px: int = 1280) -> list[Face]:
+    """Find the faces of `photo`, from about ten pixels at the size that is looked at.
+
+    Args:
+        net: the detector; its device and number type are used.
+        photo: RGB picture of any size.
+        min_score: faces with a lower score are left out; in (0, 1).
+        longest_px: a photo whose longest side is longer is shrunk to it first; more finds smaller faces, slower.
+
+    Returns:
+        Largest first; empty where there is no face.
+
+    Raises:
+        InputError: `min_score` or `longest_px` out of range.
+    """
+    if not 0 < min_score < 1:
+        raise InputError(f"min_score must be between 0 and 1, got {min_score}")
+    if longest_px < STRIDES[-1]:
+        raise InputError(f"longest_px must be at least {STRIDES[-1]}, got {longest_px}")
+    longest = max(photo.size)
+    far_px = min(longest_px, round(MAX_ENLARGE * longest))
+    near_px = min(NEAR_PX, far_px)
+    views = [_look(net, photo, near_px, margin_px=round(MARGIN * near_px), min_score=min_score)]
+    if far_px > near_px:
+        views.append(_look(net, photo, far_px, margin_px=STRIDES[0], min_score=min_score))
+    scores, boxes, points = (torch.cat(parts) for parts in zip(*views, strict=True))
+    best = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
+    faces = _blend(scores[best], boxes[best], points[best])
+    return sorted(faces, key=lambda face: -face.area_px)
+
+
+def _look(
+    net: Detector, photo: Image, longest_px: int, *, margin_px: int, min_score: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores [K], boxes [K, 4] and points [K, 5, 2] in px of the photo, from one view of it."""
+    shrink = longest_px / max(photo.size)
+    width, height = (max(1, round(side * shrink)) for side in photo.size)
+    view = photo
+    if view.size != (width, height):
+        view = photo.resize((width, height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
+    weight = next(net.parameters())
+    img = to_tensor(view).to(weight.device, weight.dtype)
+    right, bottom = (margin_px + -(side + 2 * margin_px) % STRIDES[-1] for side in (width, height))
+    logits, boxes, points = (out[0] for out in net(F.pad(img, (margin_px, right, margin_px, bottom))))
+    keep = logits > math.log(min_score / (1 - min_score))
+    scale = torch.tensor([photo.width / width, photo.height / height], device=weight.device)
+    boxes = (boxes[keep] - margin_px) * scale.repeat(2)
+    return logits[keep].sigmoid().cpu(), boxes.cpu(), ((points[keep] - margin_px) * scale).cpu()
+
+
+def _blend(scores: Tensor, boxes: Tensor, points: Tensor) -> list[Face]:
+    """Make one face of each heap of candidates: the mean, weighted by score, of those that agree with the best."""
+    faces = []
+    for i in nms(boxes, scores, max_iou=SAME_FACE_IOU).tolist():
+        agree = scores * (iou(boxes[i], boxes) > BLEND_IOU)
+        weights = (agree / agree.sum()).double()
+        box, landmarks = weights @ boxes.double(), torch.einsum("k,kpc->pc", weights, points.double())
+        faces.append(Face(box.numpy(), landmarks.numpy(), float(scores[i])))
+    return faces
