@@ -16,7 +16,7 @@ import torch
 from PIL.Image import Image
 
 from mien.errors import InputError, UnsupportedFileError
-from mien.faces.align import align, crop_quad, ffhq_quad, load_crop, mask, paste_back, save_crop
+from mien.faces.align import align, crop_quad, ffhq_quad, find_photo, load_crop, mask, paste_back, save_crop
 from mien.images import to_tensor
 from mien.training.data import read_table
 
@@ -342,3 +342,17 @@ def shift_and_growth(img: torch.Tensor, expected: torch.Tensor) -> np.ndarray:
         solved = torch.linalg.solve(weighted @ columns, weighted @ target.flatten())
         p = p + solved[:3] / solved[3]
     return p.numpy()
+
+
+def test_the_photo_of_a_crop_is_found_again(photo: Image, tmp_path: Path) -> None:
+    taken, crops = tmp_path / "photos" / "a.png", tmp_path / "crops"
+    taken.parent.mkdir()
+    photo.save(taken)
+    save_crop(align(photo, Face(FIVE), 16, source="a.png"), crops / "a_0.json", photo=taken)
+    assert find_photo(crops / "a_0.json").samefile(taken)
+    moved = taken.rename(crops / "a.png")
+    assert find_photo(crops / "a_0.json").samefile(moved)
+    moved.unlink()
+    with pytest.raises(InputError, match="is gone") as caught:
+        find_photo(crops / "a_0.json")
+    assert "beside the crop" in caught.value.hint

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +28,18 @@ from mien.atomic import write_text
 from mien.errors import InputError, UnsupportedFileError
 from mien.images import resize, to_pil, to_tensor
 
-__all__ = ["Crop", "HasLandmarks", "align", "crop_quad", "ffhq_quad", "load_crop", "mask", "paste_back", "save_crop"]
+__all__ = [
+    "Crop",
+    "HasLandmarks",
+    "align",
+    "crop_quad",
+    "ffhq_quad",
+    "find_photo",
+    "load_crop",
+    "mask",
+    "paste_back",
+    "save_crop",
+]
 
 Array = NDArray[np.float64]
 
@@ -41,6 +53,9 @@ FIVE_POINT_SCALE = 0.97
 FIVE_POINT_SHIFT = 0.0025  # downwards, as a part of the crop's side
 
 DETAIL_TOLERANCE = 0.12  # change, on the scale of img (2 = black to white), that costs 1/e^(1/2) of the photo's detail
+
+RECORD_HINT = "`mien align` writes it beside every crop"
+PHOTO_HINT = "put the photo beside the crop"
 
 
 class HasLandmarks(Protocol):
@@ -72,6 +87,17 @@ class Crop:
     def matrix(self) -> Array:
         """[2, 3], from (x, y, 1) px of the crop to (x, y) px of the photo."""
         return _quad_matrix(self.quad, self.size_px)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Where the crop came from, as JSON can hold it."""
+        return {
+            "source": self.source,
+            "source_size": list(self.source_size),
+            "size_px": self.size_px,
+            "quad": self.quad.tolist(),
+            "matrix": self.matrix.tolist(),
+        }
 
     @property
     def native_px(self) -> int:
@@ -218,16 +244,34 @@ def paste_back(photo: Image, crop: Crop, img: Tensor, *, keep_detail: bool = Tru
     return pasted
 
 
-def save_crop(crop: Crop, path: Path) -> None:
-    """Write where a crop came from as JSON, whole or not at all; its picture is not in it."""
-    record = {
-        "source": crop.source,
-        "source_size": list(crop.source_size),
-        "size_px": crop.size_px,
-        "quad": crop.quad.tolist(),
-        "matrix": crop.matrix.tolist(),
-    }
+def save_crop(crop: Crop, path: Path, *, photo: Path | None = None) -> None:
+    """Write where a crop came from as JSON, whole or not at all; its picture is not in it.
+
+    Args:
+        crop: the crop.
+        path: the JSON file.
+        photo: file of the photo; its way from the JSON file is kept, so that `find_photo` finds it.
+    """
+    record = crop.record
+    if photo is not None:
+        record["photo"] = Path(os.path.relpath(photo, path.parent)).as_posix()
     write_text(json.dumps(record, indent=1) + "\n", path)
+
+
+def find_photo(path: Path) -> Path:
+    """Return the photo that a crop's JSON names: where it lay then, or else beside the JSON or in this folder.
+
+    Raises:
+        UnsupportedFileError: the JSON is missing or damaged.
+        InputError: the photo is in none of these places.
+    """
+    record = _read_record(path)
+    names = [str(record[key]) for key in ("photo", "source") if record.get(key)]
+    places = [path.parent / name for name in names] + [Path(name) for name in names]
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(f"the photo that {path} names is gone: {names[0] if names else 'no name'}", hint=PHOTO_HINT)
 
 
 def load_crop(path: Path, image: Image) -> Crop:
@@ -236,17 +280,26 @@ def load_crop(path: Path, image: Image) -> Crop:
     Raises:
         UnsupportedFileError: the file is missing or is not such a record.
     """
+    record = _read_record(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
         quad = np.array(record["quad"], np.float64)
         width, height = (int(side) for side in record["source_size"])
         source = str(record["source"])
-    except (OSError, ValueError, TypeError, KeyError) as err:
-        hint = "`mien align` writes it beside every crop"
-        raise UnsupportedFileError(f"{path} does not tell where a crop came from", hint=hint) from err
+    except (ValueError, TypeError, KeyError) as err:
+        raise UnsupportedFileError(f"{path} does not tell where a crop came from", hint=RECORD_HINT) from err
     if quad.shape != (4, 2) or not np.isfinite(quad).all() or image.width != image.height:
         raise UnsupportedFileError(f"{path} or its picture is no square crop", hint="align the photo again")
     return Crop(image=image, quad=quad, source=source, source_size=(width, height))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise UnsupportedFileError(f"{path} does not tell where a crop came from", hint=RECORD_HINT) from err
+    if not isinstance(record, dict):
+        raise UnsupportedFileError(f"{path} does not tell where a crop came from", hint=RECORD_HINT)
+    return record
 
 
 # ----- geometry
