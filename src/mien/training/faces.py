@@ -1,0 +1,410 @@
+"""Training of the face network: identity, pose, expression, age and gender from two sets of labelled pictures.
+
+Identity is learnt twice over: by a softmax with a margin over all people (CosFace, Wang et al. 2018) and by contrast
+within the batch (Khosla et al. 2020), where each picture comes with another of the same person, or with another view of
+itself: most people have one picture only. The pictures with ages serve as people of one picture each.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mien.atomic import replacing
+from mien.errors import InputError
+from mien.metrics import verification
+from mien.nets.features import EXPRESSIONS, FRAME_PX, SMILE, WINDOW, FaceNet, FaceReading, folded
+from mien.report import Sink, Step, ignore
+from mien.training.data import Batches, PictureSet, cap_per_person, is_held_out, load_pictures
+from mien.training.distortions import Placement, distort, place, random_placement
+
+__all__ = ["FaceTrainConfig", "contrast", "evaluate", "flip_expression", "margin_softmax", "train_faces", "turn_pose"]
+
+# Mean eyes of an FFHQ crop and of the tight crops with ages, both of side 1, and the ratio of the eyes' distances.
+FFHQ_EYES, AGES_EYES, AGES_SCALE = (0.4985, 0.472), (0.505, 0.300), 0.65
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceTrainConfig:
+    """Settings of `train_faces`."""
+
+    num_steps: int = 8000  # Optimiser steps.
+    faces_per_step: int = 72  # Pictures with identity, pose and expression; each comes with a partner.
+    ages_per_step: int = 24  # Pictures with age and gender; each comes twice.
+    most_per_person: int = 20  # Pictures used of one person.
+    lr: float = 2e-3  # Highest learning rate of AdamW.
+    weight_decay: float = 0.05  # Of AdamW.
+    warmup_steps: int = 300  # Steps over which the learning rate and the margin grow.
+    decay_share: float = 0.6  # Share of the steps, at the end, over which the learning rate falls to 0.
+    margin: float = 0.2  # Of the cosine to one's own class.
+    scale: float = 24.0  # Of the cosines in the softmax.
+    temperature: float = 0.1  # Of the contrast within the batch.
+    contrast_weight: float = 1.0
+    pose_weight: float = 4.0
+    expression_weight: float = 3.0
+    age_weight: float = 1.5
+    gender_weight: float = 0.5
+    ema_steps: float = 200.0  # Half-life of the mean of the weights that is kept for use.
+    use_bf16: bool = False  # bf16 autocast: quicker where the hardware has it.
+    use_compile: bool = False  # torch.compile: needs a compiler.
+    save_every: int = 500  # Steps between two saved states.
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "faces_per_step", "ages_per_step", "most_per_person", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.decay_share <= 1:
+            raise InputError(f"decay_share must be in (0, 1], got {self.decay_share}")
+
+
+class Labels(NamedTuple):
+    """What is known of a batch of N views: the first F come from `faces`, the rest from `ages`."""
+
+    identity: Tensor  # [N] class
+    pose: Tensor  # [F, 3] degrees
+    expression: Tensor  # [F, 32] in [0,1]
+    age: Tensor  # [N - F] years
+    gender: Tensor  # [N - F] 0 female, 1 male
+
+
+def flip_expression(expression: Tensor) -> Tensor:
+    """Exchange left and right of `expression` [N, 32], as a mirror does.
+
+    Of the gaze only the left eye's columns exist; both eyes turn together, so its In and Out change places.
+    """
+    return expression[:, MIRRORED]
+
+
+def _mirrored(name: str) -> str:
+    if name.startswith("eyeLook"):
+        swaps = {"eyeLookInLeft": "eyeLookOutLeft", "eyeLookOutLeft": "eyeLookInLeft"}
+        return swaps.get(name, name)
+    if name.endswith("Left"):
+        return name.removesuffix("Left") + "Right"
+    return name.removesuffix("Right") + "Left" if name.endswith("Right") else name
+
+
+MIRRORED = [EXPRESSIONS.index(_mirrored(name)) for name in EXPRESSIONS]
+
+
+def turn_pose(pose_deg: Tensor, how: Placement) -> Tensor:
+    """Return the head pose [N,3] (yaw, pitch, roll) of pictures after `how` placed them.
+
+    The forward vector of the face is mirrored and turned with the picture; roll counts the turn.
+    """
+    yaw, pitch, roll = torch.deg2rad(pose_deg).unbind(1)
+    sign = torch.where(how.is_mirrored, -1.0, 1.0)
+    x, y, z = sign * yaw.sin() * pitch.cos(), -pitch.sin(), yaw.cos() * pitch.cos()  # y is up
+    turn = torch.deg2rad(how.turn_deg)
+    x, y = x * turn.cos() - y * turn.sin(), x * turn.sin() + y * turn.cos()
+    turned = torch.stack([torch.atan2(x, z), -y.clamp(-1, 1).asin(), sign * roll + turn], 1)
+    return torch.rad2deg(turned)
+
+
+def margin_softmax(identity: Tensor, centres: Tensor, classes: Tensor, *, margin: float, scale: float) -> Tensor:
+    """Return the mean cross entropy where the cosine to one's own class must win by `margin`.
+
+    Args:
+        identity: unit vectors [N, D].
+        centres: one row for each class [C, D], any length.
+        classes: int64 [N].
+        margin: subtracted from the cosine to one's own class.
+        scale: of the cosines before the softmax.
+
+    Source: Wang et al. 2018, Eq. 4, arXiv:1801.09414.
+    """
+    cosines = identity @ F.normalize(centres, dim=1).T
+    cosines = cosines - margin * F.one_hot(classes, len(centres))
+    return F.cross_entropy(scale * cosines, classes)
+
+
+def contrast(identity: Tensor, classes: Tensor, *, temperature: float) -> Tensor:
+    """Return the supervised contrastive loss of unit vectors [N, D] with classes [N], each occurring at least twice.
+
+    Args:
+        identity: unit vectors [N, D].
+        classes: int64 [N].
+        temperature: of the softmax over the other vectors of the batch.
+
+    Source: Khosla et al. 2020, Eq. 2, arXiv:2004.11362.
+    """
+    itself = torch.eye(len(identity), dtype=torch.bool)
+    logits = (identity @ identity.T / temperature).masked_fill(itself, -torch.inf)
+    log_p = F.log_softmax(logits, 1).masked_fill(itself, 0)
+    positive = (classes[:, None] == classes) & ~itself
+    return -((log_p * positive).sum(1) / positive.sum(1)).mean()
+
+
+class Views:
+    """Batches of distorted views with their labels, each a function of (seed, step) alone."""
+
+    def __init__(self, faces: PictureSet, ages: PictureSet, config: FaceTrainConfig) -> None:
+        people, classes = np.unique(faces.labels["identity"], return_inverse=True)
+        self.num_classes = len(people) + len(ages)
+        self.faces, self.ages, self.config = faces, ages, config
+        self._classes = torch.from_numpy(np.concatenate([classes, len(people) + np.arange(len(ages))]))
+        self._rows_of: dict[int, list[int]] = defaultdict(list)
+        for row, person in enumerate(classes.tolist()):
+            self._rows_of[person].append(row)
+        self._face_batches = Batches(len(faces), config.faces_per_step, seed=config.seed)
+        self._age_batches = Batches(len(ages), config.ages_per_step, seed=config.seed + 1)
+        self._pose, self._expression = pose_labels(faces), expression_labels(faces)
+        self._age, self._gender = age_labels(ages), gender_labels(ages)
+
+    def at(self, step: int) -> tuple[Tensor, Labels]:
+        """Return windows [N,3,96,96] in [-1,1] and the labels of step `step`."""
+        rng = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        rows = self._face_batches.at(step)
+        rows = torch.cat([rows, self._partners(rows, step)])
+        age_rows = self._age_batches.at(step).repeat(2)
+        pixels = torch.cat([self.faces.pixels[rows], self.ages.pixels[age_rows]])
+        how = random_placement(len(pixels), rng)
+        frames = torch.cat([faces_frame(len(rows)), ages_frame(len(age_rows))])
+        img = place(pixels.float() / 127.5 - 1, how, frame=frames, size_px=WINDOW[2])
+        mirrored = how.is_mirrored[: len(rows)]
+        expression = self._expression[rows]
+        labels = Labels(
+            identity=self._classes[torch.cat([rows, len(self.faces) + age_rows])],
+            pose=turn_pose(self._pose[rows], first(how, len(rows))),
+            expression=torch.where(mirrored[:, None], flip_expression(expression), expression),
+            age=self._age[age_rows],
+            gender=self._gender[age_rows],
+        )
+        return distort(img, rng), labels
+
+    def _partners(self, rows: Tensor, step: int) -> Tensor:
+        """Return for each row another row of the same person, or the row itself where there is none."""
+        draw = np.random.default_rng((self.config.seed, 1, step))
+        partners = []
+        for row in rows.tolist():
+            others = [r for r in self._rows_of[int(self._classes[row])] if r != row] or [row]
+            partners.append(others[draw.integers(len(others))])
+        return torch.tensor(partners)
+
+
+def first(how: Placement, num: int) -> Placement:
+    """Return the placements of the first `num` pictures."""
+    return Placement(how.is_mirrored[:num], how.turn_deg[:num], how.scale[:num], how.shift[:num])
+
+
+def faces_frame(num: int) -> Tensor:
+    """Return where the network's window lies in an FFHQ crop, [num,2,3] for `place`."""
+    top, left, side = WINDOW
+    scale = side / FRAME_PX
+    x, y = (2 * corner / FRAME_PX + scale - 1 for corner in (left, top))
+    return torch.tensor([[scale, 0, x], [0, scale, y]]).expand(num, 2, 3)
+
+
+def ages_frame(num: int) -> Tensor:
+    """Return where the same window lies in a tight crop with an age, [num,2,3] for `place`."""
+    ffhq, ages = 2 * torch.tensor(FFHQ_EYES) - 1, 2 * torch.tensor(AGES_EYES) - 1
+    frame = faces_frame(1) / AGES_SCALE
+    frame[:, :, 2] += ages - ffhq / AGES_SCALE
+    return frame.expand(num, 2, 3)
+
+
+def pose_labels(faces: PictureSet) -> Tensor:
+    """Yaw, pitch and roll [N,3] degrees of aligned crops: the table's roll is the photo's, alignment took it away."""
+    columns = [faces.labels["yaw_deg"], faces.labels["pitch_deg"], np.zeros(len(faces))]
+    return torch.from_numpy(np.stack(columns, 1)).float()
+
+
+def expression_labels(faces: PictureSet) -> Tensor:
+    """Blendshapes [N,32] in [0,1]."""
+    return torch.from_numpy(np.stack([faces.labels[name] for name in EXPRESSIONS], 1)).float()
+
+
+def age_labels(ages: PictureSet) -> Tensor:
+    """Ages [N] in years."""
+    return torch.from_numpy(ages.labels["age"]).float()
+
+
+def gender_labels(ages: PictureSet) -> Tensor:
+    """0 female, 1 male, [N]."""
+    return torch.from_numpy(ages.labels["gender"] == "male").float()
+
+
+def face_losses(
+    reading: FaceReading, centres: Tensor, labels: Labels, config: FaceTrainConfig, *, margin: float
+) -> dict[str, Tensor]:
+    """Return every loss, weighted, by name."""
+    num = len(labels.pose)
+    identity = reading.identity
+    return {
+        "margin": margin_softmax(identity, centres, labels.identity, margin=margin, scale=config.scale),
+        "contrast": config.contrast_weight * contrast(identity, labels.identity, temperature=config.temperature),
+        "pose": config.pose_weight * F.smooth_l1_loss(reading.pose[:num] / 30, labels.pose / 30, beta=0.1),
+        "expression": config.expression_weight * F.mse_loss(reading.expression[:num], labels.expression) * 10,
+        "age": config.age_weight * F.smooth_l1_loss(reading.age[num:] / 20, labels.age / 20, beta=0.1),
+        "gender": config.gender_weight * F.binary_cross_entropy(reading.gender[num:], labels.gender),
+    }
+
+
+def learning_rate(step: int, config: FaceTrainConfig) -> float:
+    """Grow linearly, stay, then fall to 0 along a cosine."""
+    left = (config.num_steps - step) / (config.decay_share * config.num_steps)
+    return config.lr * min(1.0, (step + 1) / config.warmup_steps) * 0.5 * (1 - math.cos(math.pi * min(1.0, left)))
+
+
+@torch.no_grad()
+def follow(mean: nn.Module, net: nn.Module, keep: float) -> None:
+    """Move every number of `mean` towards `net`'s, keeping the share `keep` of what it was."""
+    for old, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - keep)
+
+
+def _load(faces: Path, ages: Path, cache: Path | None, *, held_out: bool) -> tuple[PictureSet, PictureSet]:
+    """Return both sets, either of the people who are kept out of training or of all the others."""
+    face_set, age_set = (load_pictures(path, size_px=FRAME_PX, cache=cache) for path in (faces, ages))
+    for part, column in ((face_set, "identity"), (face_set, "yaw_deg"), (age_set, "age"), (age_set, "gender")):
+        if column not in part.labels:
+            raise InputError(f"the table of {faces if part is face_set else ages} has no column {column!r}")
+    people = [str(name) for name in face_set.labels["identity"]]
+    return (
+        face_set.select(np.array([is_held_out(name) == held_out for name in people])),
+        age_set.select(np.array([is_held_out(name) == held_out for name in age_set.names])),
+    )
+
+
+def train_faces(
+    config: FaceTrainConfig,
+    *,
+    faces: Path,
+    ages: Path,
+    run_dir: Path,
+    cache: Path | None = None,
+    on_step: Sink = ignore,
+) -> FaceNet:
+    """Train the face network and return it, folded; the same call goes on with a run that was stopped.
+
+    A run may be made longer or shorter on the way: only `num_steps` may differ from the run that was stopped.
+
+    Args:
+        config: the run's settings.
+        faces: zip or folder of FFHQ crops with a table of identities, head poses and blendshapes.
+        ages: zip or folder of tight face crops with a table of ages and genders.
+        run_dir: where the state is kept.
+        cache: where decoded pictures are kept.
+        on_step: hears every step's losses.
+
+    Raises:
+        InputError: data are missing, or the state in `run_dir` belongs to other settings.
+    """
+    face_set, age_set = _load(faces, ages, cache, held_out=False)
+    face_set = face_set.select(
+        cap_per_person(face_set.labels["identity"], config.most_per_person, prefer=face_set.labels["sharpness"])
+    )
+    views = Views(face_set, age_set, config)
+    torch.manual_seed(config.seed)
+    net = FaceNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    centres = nn.Parameter(0.1 * torch.randn(views.num_classes, net.init_kwargs["embedding_dim"]))
+    optimiser = torch.optim.AdamW(
+        [{"params": net.parameters()}, {"params": [centres], "weight_decay": 0.0}],
+        lr=config.lr,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    net_ema = copy.deepcopy(net)
+    state_path = run_dir / "state.pt"
+    settings = {name: value for name, value in asdict(config).items() if name != "num_steps"}
+    origin = {"config": settings, "data": [face_set.digest, age_set.digest]}
+    step = 0
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        if state["origin"] != origin:
+            raise InputError(f"{run_dir} holds a run with other settings or data", hint="choose another folder")
+        net.load_state_dict(state["net"])
+        net_ema.load_state_dict(state["net_ema"])
+        centres.data.copy_(state["centres"])
+        optimiser.load_state_dict(state["optimiser"])
+        step = state["step"]
+    read = torch.compile(net.read) if config.use_compile else net.read
+    while step < config.num_steps:
+        img, labels = views.at(step)
+        img = img.contiguous(memory_format=torch.channels_last)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, config)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.use_bf16):
+            reading = read(img)
+        margin = config.margin * min(1.0, step / config.warmup_steps)
+        losses = face_losses(reading, centres, labels, config, margin=margin)
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+        step += 1
+        follow(net_ema, net, 0.5 ** (1 / min(config.ema_steps, 0.1 * step)))
+        if step % config.save_every == 0 or step == config.num_steps:
+            state = {
+                "net": net.state_dict(),
+                "net_ema": net_ema.state_dict(),
+                "centres": centres.data,
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "origin": origin,
+            }
+            with replacing(state_path) as part:
+                torch.save(state, part)
+        on_step(Step("faces", step, config.num_steps, {name: loss.item() for name, loss in losses.items()}))
+    return folded(net_ema)
+
+
+def evaluate(net: FaceNet, *, faces: Path, ages: Path, cache: Path | None = None) -> dict[str, float]:
+    """Measure `net` on the people who were kept out of training; see the keys.
+
+    Verification takes all pairs of one person (at most 6 pictures each) and as many pairs of two people.
+    """
+    face_set, age_set = _load(faces, ages, cache, held_out=True)
+    face_img = face_set.pixels.float() / 127.5 - 1
+    age_img = age_set.pixels.float() / 127.5 - 1
+    num = len(age_img)
+    still = Placement(torch.zeros(num, dtype=torch.bool), torch.zeros(num), torch.ones(num), torch.zeros(num, 2))
+    with torch.no_grad():
+        faces_read = net.eval()(face_img)
+        ages_read = net.read(place(age_img, still, frame=ages_frame(num), size_px=WINDOW[2]))
+    pose_error = (faces_read.pose - pose_labels(face_set)).abs().mean(0)
+    shown = expression_labels(face_set)
+    smile = shown[:, SMILE].mean(1)
+    varied = shown.std(0) > 0.02
+    correlations = [
+        float(torch.corrcoef(torch.stack([faces_read.expression[:, i], shown[:, i]]))[0, 1])
+        for i in varied.nonzero()[:, 0].tolist()
+    ]
+    similarity, is_same = _pairs(faces_read.identity, face_set.labels["identity"])
+    accuracy, threshold = verification(similarity, is_same)
+    return {
+        "verification_accuracy": accuracy,
+        "verification_threshold": threshold,
+        "same_cosine": float(similarity[is_same].mean()),
+        "other_cosine": float(similarity[~is_same].mean()),
+        "yaw_error_deg": float(pose_error[0]),
+        "pitch_error_deg": float(pose_error[1]),
+        "expression_error": float((faces_read.expression - shown).abs().mean()),
+        "expression_correlation": float(np.mean(correlations)),
+        "smile_correlation": float(torch.corrcoef(torch.stack([faces_read.smile, smile]))[0, 1]),
+        "age_error_years": float((ages_read.age - age_labels(age_set)).abs().mean()),
+        "gender_accuracy": float(((ages_read.gender > 0.5) == (gender_labels(age_set) > 0.5)).float().mean()),
+        "faces_age_median": float(faces_read.age.median()),
+    }
+
+
+def _pairs(identity: Tensor, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return cosines and `is_same` of all pairs of one person and as many pairs of two people."""
+    kept = np.flatnonzero(cap_per_person(names, 6))
+    first, second = np.triu_indices(len(kept), 1)
+    same = names[kept[first]] == names[kept[second]]
+    others = np.random.default_rng(0).choice(np.flatnonzero(~same), same.sum(), replace=False)
+    chosen = np.random.default_rng(1).permutation(np.concatenate([np.flatnonzero(same), others]))
+    vectors = identity.numpy()[kept]
+    return (vectors[first[chosen]] * vectors[second[chosen]]).sum(1), same[chosen]
