@@ -56,8 +56,8 @@ def test_a_face_is_read_in_the_photos_pixels(landmarker: Landmarker, astronaut: 
     assert mesh.landmarks.shape == (478, 2)
     assert len(mesh.blendshapes) == 52
     for eye, expected in zip(EYES, ASTRONAUT.landmarks, strict=False):
-        np.testing.assert_allclose(mesh.landmarks[eye].mean(0), expected, atol=4)
-    np.testing.assert_allclose(mesh.landmarks[[61, 291]], ASTRONAUT.landmarks[3:], atol=4)
+        np.testing.assert_allclose(mesh.landmarks[eye].mean(0), expected, atol=6)
+    np.testing.assert_allclose(mesh.landmarks[[61, 291]], ASTRONAUT.landmarks[3:], atol=6)
     assert mesh.smile > 0.7
     assert abs(mesh.yaw_deg) < 10
     assert abs(mesh.roll_deg) < 10
@@ -88,7 +88,7 @@ def test_a_mirrored_photo_mirrors_the_yaw(landmarker: Landmarker, shared: Path) 
 def test_the_mesh_aligns_as_five_points_do(landmarker: Landmarker, astronaut: Image) -> None:
     mesh = landmarker.read(astronaut, ASTRONAUT)
     by_mesh, by_points = align(astronaut, mesh, 64), align(astronaut, ASTRONAUT, 64)
-    assert np.abs(by_mesh.quad - by_points.quad).max() < 8
+    assert np.abs(by_mesh.quad - by_points.quad).max() < 10
 
 
 def test_where_no_face_is_it_says_so(landmarker: Landmarker) -> None:
