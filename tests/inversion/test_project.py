@@ -15,7 +15,6 @@ from mien.inversion.project import (
     PRESETS,
     ProjectConfig,
     learning_rate,
-    noise_autocorrelation,
     noise_maps,
     project,
 )
@@ -119,15 +118,6 @@ def test_learning_rate_rises_and_falls() -> None:
     assert learning_rate(config, 50) == pytest.approx(0.1)
     assert learning_rate(config, 87) < 0.06
     assert learning_rate(config, 99) < 0.001
-
-
-def test_noise_autocorrelation_is_its_definition() -> None:
-    noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    for i in range(2):
-        x = noise[i, 0]
-        want = (x * x.roll(1, 0)).mean() ** 2 + (x * x.roll(1, 1)).mean() ** 2
-        torch.testing.assert_close(noise_autocorrelation([noise])[i], want)
-    assert noise_autocorrelation([torch.ones(1, 1, 16, 16)]) == pytest.approx(2 + 2 * 16)
 
 
 def test_a_sink_can_stop_the_work(G: Generator) -> None:

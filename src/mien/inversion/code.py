@@ -53,6 +53,10 @@ class Inversion:
         """Return the same face (noise, origin) with another code [num_ws, w_dim]: an edit."""
         return replace(self, ws=ws)
 
+    def from_crop(self, record: Mapping[str, Any]) -> Inversion:
+        """Return the same code with where its picture was cut out, a `Crop.record`."""
+        return replace(self, crop=dict(record))
+
     def render(self, G: Generator, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Render as img [1, 3, H, W].
 

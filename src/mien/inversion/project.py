@@ -16,19 +16,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mien.errors import InputError
 from mien.inversion.code import Inversion
 from mien.inversion.objective import FaceModel, Target, TermWeights, picture_terms, total
 from mien.latents import LatentStats, latent_stats
+from mien.losses import noise_autocorrelation
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 
 __all__ = ["PRESETS", "ProjectConfig", "project"]
 
 SPACES = ("w", "w+")
-SMALLEST_NOISE_PX = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +84,6 @@ def learning_rate(config: ProjectConfig, step: int) -> float:
     down = min(1.0, (1 - t) / config.lr_rampdown) if config.lr_rampdown else 1.0
     up = min(1.0, (step + 1) / (config.lr_rampup * config.num_steps)) if config.lr_rampup else 1.0
     return config.lr * (0.5 - 0.5 * math.cos(math.pi * down)) * up
-
-
-def noise_autocorrelation(noise: Sequence[Tensor]) -> Tensor:
-    """Squared mean products of neighbours over each map's pyramid down to 8 px, summed: [N].
-
-    Source: Karras et al. 2020, App. D.
-    """
-    parts = []
-    for level in noise:
-        while level.shape[-1] >= SMALLEST_NOISE_PX:
-            parts += [(level * level.roll(1, dims=axis)).mean(dim=(1, 2, 3)).square() for axis in (2, 3)]
-            level = F.avg_pool2d(level, 2) * 2  # keeps the variance of white noise
-    return sum(parts[1:], parts[0]) if parts else noise[0].new_zeros(len(noise[0]))
 
 
 def _normalise(noise: Tensor) -> Tensor:

@@ -1,0 +1,310 @@
+"""The toolkit as one object: networks are loaded once, when first needed, and each capability is one method.
+
+Photos go in and come out as PIL pictures, aligned faces as img [N, 3, H, W], codes as `Inversion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, METHODS, PRECISIONS
+from mien.edits.directions import DirectionSet, load_directions
+from mien.errors import InputError, NoFaceError, WeightsError
+from mien.faces.align import Crop, align, paste_back
+from mien.faces.detect import Face, detect, load_detector
+from mien.images import resize, to_pil, to_tensor
+from mien.inversion.code import Inversion
+from mien.inversion.project import PRESETS, ProjectConfig, project
+from mien.latents import LatentStats, latent_stats, mix, sample_ws
+from mien.nets.detector import Detector
+from mien.nets.encoder import Encoder
+from mien.nets.features import FaceNet
+from mien.nets.generator import Generator
+from mien.report import Sink, ignore
+from mien.weights.load import bundled_names, find_weights, load_generator, load_net, read_recipe, weights_digest
+
+__all__ = ["Studio", "companion"]
+
+
+def companion(network: Path, kind: str) -> Path:
+    """Return where the `kind` (encoder, directions) that belongs to a generator's file is looked for: beside it.
+
+    >>> companion(Path("bundle/faces-64.safetensors"), "encoder").as_posix()
+    'bundle/encoder-faces-64.safetensors'
+    """
+    return network.with_name(f"{kind}-{network.stem}.safetensors")
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is the fastest that is there.
+
+    Raises:
+        InputError: an unknown name, or a device that this machine or this torch does not have.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+    kind = name.partition(":")[0]
+    if kind not in present:
+        raise InputError(f"no device named {name!r}", hint=f"known: {', '.join(DEVICES)}")
+    if not present[kind]:
+        raise InputError(f"this installation has no device {name}", hint="use --device cpu")
+    return torch.device(name)
+
+
+class Studio:
+    """Everything that mien does with faces.
+
+    Args:
+        network: a generator's file or bundled name; its encoder and directions are looked for beside it.
+        device: one of `DEVICES`.
+        precision: of the generator while it is optimised through: fp32 is exact, bf16 an opt-in to speed.
+        seed: of everything random.
+        face_net: name or file of the face network for perceptual and identity terms; None compares pixels alone.
+    """
+
+    def __init__(
+        self,
+        network: str | Path = DEFAULT_NETWORK,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        seed: int = 0,
+        face_net: str | Path | None = FACE_NET,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise InputError(f"no precision named {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
+        self.device = pick_device(device)
+        self.network = find_weights(network)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.seed, self._face_net = seed, face_net
+
+    # ---- Networks ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def G(self) -> Generator:
+        """The generator."""
+        G = load_generator(self.network)
+        assert isinstance(G, nn.Module)
+        G.to(self.device)
+        return G
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of the generator's file, which codes, encoders and directions carry."""
+        return weights_digest(self.network)
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The face detector."""
+        return load_detector(DETECTOR).to(self.device)
+
+    @cached_property
+    def face_net(self) -> FaceNet | None:
+        """The face network, or None where the studio was made without."""
+        return None if self._face_net is None else load_net(self._face_net, FaceNet).to(self.device)
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The generator's encoder, or None where none lies beside it.
+
+        Raises:
+            WeightsError: the one beside it was trained for other weights.
+        """
+        path = companion(self.network, "encoder")
+        if not path.is_file():
+            return None
+        if read_recipe(path).provenance.get("network") != self.digest:
+            hint = "train it again: mien train encoder"
+            raise WeightsError(f"{path.name} was trained for another generator than {self.network.name}", hint=hint)
+        return load_net(path, Encoder).to(self.device)
+
+    @cached_property
+    def directions(self) -> DirectionSet:
+        """The generator's directions; an empty set where none lie beside it.
+
+        Raises:
+            WeightsError: those beside it were found in other weights.
+        """
+        path = companion(self.network, "directions")
+        if not path.is_file():
+            return DirectionSet({})
+        found = load_directions(path)
+        if found.network != self.digest:
+            hint = "find them again: mien train directions"
+            raise WeightsError(f"{path.name} was found in another generator than {self.network.name}", hint=hint)
+        return found
+
+    @cached_property
+    def stats(self) -> LatentStats:
+        """Where the generator's codes lie."""
+        return latent_stats(self.G)
+
+    def weights(self) -> dict[str, str]:
+        """Name => sha256 of every file of weights that the studio uses, for reports."""
+        paths = [self.network, companion(self.network, "encoder"), companion(self.network, "directions")]
+        named = [DETECTOR, *([] if self._face_net is None else [str(self._face_net)])]
+        paths += [find_weights(name) for name in named if name in bundled_names()]
+        return {path.name: weights_digest(path) for path in paths if path.is_file()}
+
+    # ---- Photos -----------------------------------------------------------------------------------------------------
+
+    def detect(self, photo: Image) -> list[Face]:
+        """Find every face, largest first; empty where there is none."""
+        return detect(self.detector, photo)
+
+    def align(
+        self, photo: Image, *, size_px: int | None = None, source: str = "", face: int | None = None
+    ) -> list[Crop]:
+        """Cut the faces out of `photo`, largest first, at `size_px` (by default the network's).
+
+        Args:
+            photo: RGB.
+            size_px: side of the crops.
+            source: the photo's name, for the record.
+            face: only the face of this number.
+
+        Raises:
+            NoFaceError: no face, or none of that number.
+        """
+        faces = self.detect(photo)
+        if not faces:
+            raise NoFaceError(f"no face found in {source or 'the photo'}", hint="try a larger or more frontal photo")
+        if face is not None:
+            if not 0 <= face < len(faces):
+                found = f"{source or 'the photo'} shows {len(faces)} face{'s' * (len(faces) > 1)}"
+                raise NoFaceError(f"{found}, none has number {face}", hint="they are numbered from 0, largest first")
+            faces = [faces[face]]
+        return [align(photo, f, size_px or self.G.img_resolution, source=source) for f in faces]
+
+    def paste(self, photo: Image, crop: Crop, img: Tensor) -> Image:
+        """Put an edited crop back into its photo."""
+        return paste_back(photo, crop, img)
+
+    def aligned(self, image: Image, *, source: str = "") -> Tensor:
+        """Turn a picture that is an FFHQ crop already into img [1, 3, H, W] of the generator's side.
+
+        Raises:
+            InputError: it is not square.
+        """
+        if image.width != image.height:
+            size = f"{image.width}x{image.height} px"
+            raise InputError(f"{source or 'the picture'} is {size}, no aligned crop", hint="leave out --aligned")
+        return resize(to_tensor(image), self.G.img_resolution).clamp(-1, 1)
+
+    # ---- Codes ------------------------------------------------------------------------------------------------------
+
+    def invert(
+        self, img: Tensor, *, method: str = "optimize", num_steps: int | None = None, on_step: Sink = ignore
+    ) -> list[Inversion]:
+        """Find the codes of aligned faces.
+
+        Args:
+            img: [N, 3, H, W] in [-1, 1] of the generator's side.
+            method: `encoder` (one look) or `optimize` (from the encoder's code on).
+            num_steps: most steps of the optimiser, by default its own.
+            on_step: hears of every step.
+
+        Raises:
+            InputError: an unknown method.
+            WeightsError: the encoder is asked for and the generator has none.
+        """
+        invert = _METHODS.get(method)
+        if invert is None:
+            raise InputError(f"no method named {method!r}", hint=f"known: {', '.join(METHODS)}")
+        config = replace(PRESETS["default"], seed=self.seed)
+        if num_steps is not None:
+            config = replace(config, num_steps=num_steps)
+        found = invert(self, img.to(self.device), config, on_step)
+        return [replace(inversion, network=self.digest) for inversion in found]
+
+    def encode(self, img: Tensor) -> Tensor:
+        """Look once: ws [N, num_ws, w_dim] of img [N, 3, H, W].
+
+        Raises:
+            WeightsError: the generator has no encoder.
+        """
+        if self.encoder is None:
+            hint = "use --method optimize, or train one: mien train encoder"
+            raise WeightsError(f"{self.network.stem} has no encoder", hint=hint)
+        with torch.no_grad():
+            ws: Tensor = self.encoder(img.to(self.device))
+        return ws
+
+    def seed_code(self, seed: int, *, psi: float = 0.7) -> Inversion:
+        """Invent a person: the code of a seed."""
+        ws = sample_ws(self.G, [seed], truncation_psi=psi)[0]
+        return Inversion(ws=ws, network=self.digest, method="seed", config={"seed": seed, "psi": psi})
+
+    def edit(self, inversion: Inversion, strengths: Mapping[str, float]) -> Inversion:
+        """Move a code along directions, in standard deviations each.
+
+        Raises:
+            InputError: an unknown direction, or the code of another generator.
+        """
+        self.check(inversion)
+        return inversion.with_ws(self.directions.apply(inversion.ws[None], strengths)[0])
+
+    def mix(self, inversion: Inversion, style: Inversion, layers: Iterable[int]) -> Inversion:
+        """Take the rows `layers` from another code.
+
+        Raises:
+            InputError: a row that is not there, or the code of another generator.
+        """
+        self.check(inversion)
+        self.check(style)
+        return inversion.with_ws(mix(inversion.ws[None].cpu(), style.ws[None].cpu(), layers)[0])
+
+    def check(self, inversion: Inversion) -> None:
+        """Refuse the code of another generator.
+
+        Raises:
+            InputError: it is one.
+        """
+        if inversion.network not in ("", self.digest):
+            hint = "give the --network that it was made with, or invert the photo again"
+            raise InputError(f"the code was made with another generator than {self.network.stem}", hint=hint)
+
+    def render(self, inversion: Inversion) -> Tensor:
+        """Render a code as img [1, 3, H, W]."""
+        self.check(inversion)
+        return inversion.render(self.G)
+
+    def generate(self, seeds: Sequence[int], *, psi: float = 0.7) -> list[Image]:
+        """Invent people: one picture for each seed."""
+        return [self.picture(self.seed_code(seed, psi=psi)) for seed in seeds]
+
+    def picture(self, inversion: Inversion) -> Image:
+        """Render a code as a picture of the network's size."""
+        return to_pil(self.render(inversion))[0]
+
+
+def _optimize(studio: Studio, img: Tensor, config: ProjectConfig, on_step: Sink) -> list[Inversion]:
+    start = None if studio.encoder is None else studio.encode(img)
+    return project(
+        studio.G,
+        img,
+        config=config,
+        start=start,
+        face_model=studio.face_net,
+        stats=studio.stats,
+        dtype=studio.dtype,
+        on_step=on_step,
+    )
+
+
+def _encode(studio: Studio, img: Tensor, _config: ProjectConfig, _on_step: Sink) -> list[Inversion]:
+    return [Inversion(ws=ws, method="encoder") for ws in studio.encode(img)]
+
+
+_METHODS: Mapping[str, Callable[[Studio, Tensor, ProjectConfig, Sink], list[Inversion]]] = {
+    "optimize": _optimize,
+    "encoder": _encode,
+}

@@ -1,0 +1,72 @@
+"""What users type becomes values here, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from mien.errors import InputError
+
+__all__ = ["parse_layers", "parse_seeds", "parse_settings"]
+
+MAX_SEEDS = 100_000
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read seeds and ranges of seeds.
+
+    >>> parse_seeds("1,2,5-7")
+    [1, 2, 5, 6, 7]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise InputError(f"{part.strip()!r} is not a seed", hint="write for example 1,2,5-10")
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise InputError(f"more than {MAX_SEEDS} seeds", hint="make them in several calls")
+        seeds += range(first, last + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def parse_layers(text: str, num_ws: int) -> list[int]:
+    """Read rows of a code with `num_ws` rows; an open range goes to the first or the last.
+
+    >>> parse_layers("0,2-3,8-", 10)
+    [0, 2, 3, 8, 9]
+    """
+    layers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{0,4})(-?)([0-9]{0,4})\s*", part)
+        if match is None or not (match[1] or match[3]) or (match[3] and not match[2]):
+            raise InputError(f"{part.strip()!r} is not a range of rows", hint="write for example 8- or 0-3,6")
+        first = int(match[1] or 0)
+        last = int(match[3] or num_ws - 1) if match[2] else first
+        if not first <= last < num_ws:
+            raise InputError(f"rows {part.strip()} are not there", hint=f"this generator's go from 0 to {num_ws - 1}")
+        layers |= set(range(first, last + 1))
+    return sorted(layers)
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, float]:
+    """Read what `--set` was given: names of directions with strengths.
+
+    >>> parse_settings(["smile=1.5", "age=-1"])
+    {'smile': 1.5, 'age': -1.0}
+    """
+    settings: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        try:
+            strength = float(value)
+        except ValueError:
+            strength = math.nan
+        if not name or not equals or not math.isfinite(strength):
+            raise InputError(f"{text!r} is no setting", hint="write for example --set smile=1.5")
+        if name in settings:
+            raise InputError(f"{name} is set twice", hint="give each direction once")
+        settings[name] = strength
+    return settings
