@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 __all__ = ["Sink", "Step", "ignore"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What long work tells after each step: `done` of `total` in `stage`, with its numbers."""
+    """What long work tells after each step: `done` of `total` in `stage`, with numbers and pictures by name."""
 
     stage: str
     done: int
     total: int
     scalars: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, Path] = field(default_factory=dict)
 
 
 Sink = Callable[[Step], None]

@@ -28,11 +28,12 @@ def pyramid_distance(a: Tensor, b: Tensor, *, num_levels: int = 4) -> Tensor:
     Args:
         a: img [N, C, H, W].
         b: like `a`.
-        num_levels: how many sizes, from the full one down.
+        num_levels: how many sizes, from the full one down to 2 px at the least.
 
     Returns:
         [N], 0 where both agree.
     """
+    num_levels = min(num_levels, min(a.shape[2:]).bit_length() - 1)
     total = a.new_zeros(len(a))
     for level in range(num_levels):
         if level:
@@ -63,7 +64,13 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
 
 
 def fit_mapping(
-    mapping: MappingNetwork, codes: Tensor, *, num_steps: int = 800, batch_size: int = 512, lr: float = 2e-3, seed: int = 0
+    mapping: MappingNetwork,
+    codes: Tensor,
+    *,
+    num_steps: int = 400,
+    batch_size: int = 512,
+    lr: float = 1.0,
+    seed: int = 0,
 ) -> float:
     """Fit a mapping so that its w are distributed as `codes`; changes the mapping, its running mean included.
 
@@ -72,7 +79,7 @@ def fit_mapping(
         codes: [N, w_dim].
         num_steps: optimiser steps.
         batch_size: points compared in a step.
-        lr: learning rate of Adam.
+        lr: learning rate of Adam; a mapping moves a hundredth of it (`lr_multiplier`).
         seed: of latents and directions.
 
     Returns:

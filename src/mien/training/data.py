@@ -94,7 +94,9 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
 
 def _digest(source: Path) -> str:
     if source.is_dir():
-        listing = [f"{p.relative_to(source).as_posix()}:{p.stat().st_size}" for p in sorted(source.rglob("*")) if p.is_file()]
+        listing = [
+            f"{p.relative_to(source).as_posix()}:{p.stat().st_size}" for p in sorted(source.rglob("*")) if p.is_file()
+        ]
         return hashlib.sha256("\n".join(listing).encode()).hexdigest()
     with open(source, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,353 @@
+"""One step of StyleGAN2's training: non-saturating loss, R1, path length, style mixing, ADA, moving average.
+
+Beside the adversary an encoder may be trained (`encoder_share`): part of what the generator renders are then
+reconstructions of real pictures, judged by D like every other, so that real people stay within its reach. With
+`autoencoder_kimg` the run starts on reconstruction alone.
+
+Everything random is derived from (seed, step), so that a state and its step are all that a run needs to go on.
+
+Source: Karras et al. 2020, arXiv:1912.04958 and arXiv:2006.06676; encoder: see `autoencoder.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mien.errors import InputError
+from mien.nets.encoder import Encoder
+from mien.nets.stylegan2 import Discriminator, Generator
+from mien.training.augment import AdaController, augment
+from mien.training.autoencoder import code_moments, fit_mapping, pyramid_distance
+from mien.training.data import Batches
+
+__all__ = ["GanConfig", "GanTrainer", "Perceptual"]
+
+FIT_STEPS = 400  # Of the mapping, after an autoencoder start.
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""Distance [N] of two batches of pictures, such as that of our face network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanConfig:
+    """Settings of a run; those above the line make the networks and must stay as they are when a run goes on."""
+
+    img_resolution: int = 64  # Side of the pictures, a power of two.
+    z_dim: int = 256
+    w_dim: int = 256
+    mapping_layers: int = 2
+    channel_base: int = 2048  # Feature maps of a block: channel_base / resolution,
+    channel_max: int = 256  # but not more than this.
+    encoder_hidden: int = 512  # Width of the encoder's last layer.
+    batch_size: int = 32
+    seed: int = 0
+    autoencoder_kimg: float = 0.0  # First thousands of pictures on reconstruction alone.
+    encoder_share: float = 0.0  # Share of each batch that reconstructs real pictures, 0 = plain GAN.
+    # ------------------------------------------------------------------------------------------------------------------
+    kimg: float = 1000.0  # Thousands of real pictures shown to D in all.
+    lr: float = 0.0025  # Adam, (0, 0.99), G and D.
+    encoder_lr: float = 0.001  # Adam, (0.9, 0.99).
+    r1_gamma: float = 0.5  # Karras et al. 2020 (ADA): 0.0002 * resolution^2 / batch_size at the least.
+    r1_interval: int = 16  # Steps between two R1 penalties (lazy regularisation).
+    pl_weight: float = 0.0  # Path length; 2 in the paper, 0 where time is short.
+    pl_interval: int = 8
+    style_mixing_prob: float = 0.9
+    ada_target: float = 0.6  # Of the mean sign of D on real pictures; 0 switches ADA off.
+    ema_kimg: float = 10.0  # Half-life of the moving average,
+    ema_rampup: float = 0.05  # but not more than this share of the run so far.
+    reconstruction_weight: float = 5.0
+    perceptual_weight: float = 0.0  # Of the distance given as `perceptual`.
+    moments_weight: float = 0.1  # Keeps the encoder's codes unit normal in the autoencoder start.
+    offsets_weight: float = 0.05  # Keeps the rows of a code together.
+    latent_weight: float = 0.5  # The encoder finds the code of a generated picture.
+    precision: str = "bf16"
+    use_compile: bool = True
+    save_kimg: float = 4.0  # Between two states that a killed run can go on from.
+    snapshot_kimg: float = 20.0  # Between two snapshots with pictures.
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
+        if not 0 <= self.encoder_share < 1:
+            raise InputError(f"encoder_share must be from 0 to below 1, got {self.encoder_share}")
+        if self.autoencoder_kimg > 0 and self.encoder_share == 0:
+            raise InputError("an autoencoder start needs an encoder", hint="set encoder_share, for example 0.5")
+        if self.batch_size < 2 or self.kimg <= 0:
+            raise InputError(f"batch_size must be at least 2 and kimg above 0, got {self.batch_size} and {self.kimg}")
+
+    def fixed(self) -> dict[str, Any]:
+        """The settings that may not change within a run."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names[: names.index("kimg")]}
+
+
+@contextmanager
+def _frozen(*nets: nn.Module) -> Iterator[None]:
+    for net in nets:
+        net.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for net in nets:
+            net.requires_grad_(True)
+
+
+class GanTrainer:
+    """The networks, their optimisers and one step of training.
+
+    Args:
+        config: settings.
+        pixels: uint8 [N, 3, H, W], the training pictures.
+        device: where to train.
+        perceptual: distance of pictures for reconstructions, beside that of the pixels.
+    """
+
+    def __init__(
+        self, config: GanConfig, pixels: Tensor, device: torch.device, *, perceptual: Perceptual | None = None
+    ) -> None:
+        self.config, self.device, self.perceptual = config, device, perceptual
+        self.pixels = pixels.to(device)
+        self.batches = Batches(len(pixels), config.batch_size, seed=config.seed)
+        self.dtype = PRECISIONS[config.precision]
+        torch.manual_seed(config.seed)
+        widths = dict(channel_base=config.channel_base, channel_max=config.channel_max)
+        self.G = Generator(
+            config.z_dim, 0, config.w_dim, config.img_resolution, 3, dict(num_layers=config.mapping_layers), widths
+        )
+        self.D = Discriminator(0, config.img_resolution, 3, **widths)
+        self.E: Encoder | None = None
+        if config.encoder_share > 0:
+            self.E = Encoder(config.img_resolution, self.G.num_ws, config.w_dim, hidden=config.encoder_hidden)
+        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        for net in self.nets().values():
+            net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
+        ratio = config.r1_interval / (config.r1_interval + 1)  # lazy regularisation, Karras et al. 2020, App. B
+        self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
+        encoder_weights = self.E.parameters() if self.E else [nn.Parameter(torch.zeros(1))]
+        self.opt_E = torch.optim.Adam(encoder_weights, lr=config.encoder_lr, betas=(0.9, 0.99))
+        self.ada = AdaController(target=config.ada_target)
+        self.ada_p = torch.zeros([], device=device)
+        self.pl_mean = torch.zeros([], device=device)
+        self.step = 0
+        compiled = torch.compile if config.use_compile else lambda net: net
+        self.synthesis, self.discriminate = compiled(self.G.synthesis), compiled(self.D)
+        self.encode = compiled(self.E) if self.E else None
+        self.scalars: dict[str, Tensor] = {}
+
+    # ---- State ------------------------------------------------------------------------------------------------------
+
+    def nets(self) -> dict[str, nn.Module]:
+        """The networks by their usual names."""
+        nets: dict[str, nn.Module] = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
+        return nets | ({"E": self.E} if self.E else {})
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real pictures shown so far."""
+        return self.step * self.config.batch_size / 1000
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a run needs to go on exactly."""
+        optimizers = {"opt_G": self.opt_G, "opt_D": self.opt_D, "opt_E": self.opt_E}
+        return {
+            "fixed": self.config.fixed(),
+            "step": self.step,
+            "ada_p": self.ada_p,
+            "pl_mean": self.pl_mean,
+            **{name: net.state_dict() for name, net in self.nets().items()},
+            **{name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            InputError: it belongs to a run with other networks.
+        """
+        fixed = self.config.fixed()
+        if changed := sorted(name for name in fixed if state["fixed"].get(name) != fixed[name]):
+            raise InputError(f"the run was begun with other settings: {', '.join(changed)}", hint="use another folder")
+        self.step, self.ada_p, self.pl_mean = state["step"], state["ada_p"], state["pl_mean"]
+        for name, net in self.nets().items():
+            net.load_state_dict(state[name])
+        for name in ("opt_G", "opt_D", "opt_E"):
+            getattr(self, name).load_state_dict(state[name])
+
+    # ---- Parts of a step --------------------------------------------------------------------------------------------
+
+    def _random(self) -> torch.Generator:
+        """Seed this step's randomness, torch's own included."""
+        words = np.random.SeedSequence([self.config.seed, self.step]).generate_state(2)
+        torch.manual_seed(int(words[0]))
+        return torch.Generator(device=self.device).manual_seed(int(words[1]))
+
+    def _real(self, rng: torch.Generator) -> Tensor:
+        pixels = self.pixels[self.batches.at(self.step).to(self.device)]
+        flips = torch.rand([len(pixels), 1, 1, 1], generator=rng, device=self.device) < 0.5
+        return torch.where(flips, pixels.flip(3), pixels).float() / 127.5 - 1
+
+    def _map(self, num: int, rng: torch.Generator) -> Tensor:
+        """Draw ws with style mixing."""
+        G, config = self.G, self.config
+        z = torch.randn([2, num, G.z_dim], generator=rng, device=self.device)
+        ws = G.mapping(z[0], update_emas=True)
+        crossover = torch.randint(1, G.num_ws, [num, 1, 1], generator=rng, device=self.device)
+        is_mixed = torch.rand([num, 1, 1], generator=rng, device=self.device) < config.style_mixing_prob
+        rows = torch.arange(G.num_ws, device=self.device)[None, :, None]
+        return torch.where(is_mixed & (rows >= crossover), G.mapping(z[1]), ws)
+
+    def encode_pictures(self, img: Tensor) -> Tensor:
+        """Find the codes [N, num_ws, w_dim] of img [N, 3, H, H]."""
+        assert self.encode is not None
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            ws: Tensor = self.encode(img)
+        return ws
+
+    def _score(self, img: Tensor, rng: torch.Generator) -> Tensor:
+        if self.config.ada_target > 0:
+            img = augment(img, self.ada_p, rng)
+        logits: Tensor = self.discriminate(img, dtype=self.dtype)
+        return logits
+
+    def _reconstruction_loss(self, img: Tensor, real: Tensor) -> Tensor:
+        config = self.config
+        distance = pyramid_distance(img, real).mean()
+        self.scalars["loss/reconstruction"] = distance.detach()
+        loss = config.reconstruction_weight * distance
+        if self.perceptual is not None and config.perceptual_weight > 0:
+            perceptual = self.perceptual(img, real).mean()
+            self.scalars["loss/perceptual"] = perceptual.detach()
+            loss = loss + config.perceptual_weight * perceptual
+        return loss
+
+    def _update(self, *optimizers: torch.optim.Optimizer) -> None:
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                for param in group["params"]:
+                    if param.grad is not None:
+                        torch.nan_to_num(param.grad, nan=0, posinf=1e5, neginf=-1e5, out=param.grad)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def _autoencoder_step(self, real: Tensor) -> None:
+        ws = self.encode_pictures(real)
+        img = self.synthesis(ws, noise_mode="random", dtype=self.dtype)
+        moments, offsets = code_moments(ws)
+        loss = self._reconstruction_loss(img, real)
+        loss = loss + self.config.moments_weight * moments + self.config.offsets_weight * offsets
+        loss.backward()
+        self.scalars |= {"code/moments": moments.detach(), "code/offsets": offsets.detach()}
+        self._update(self.opt_G, self.opt_E)
+
+    def _generator_step(self, real: Tensor, rng: torch.Generator) -> Tensor:
+        """Train G (and E) and return what was rendered."""
+        config = self.config
+        num_coded = round(config.encoder_share * len(real))
+        ws = self._map(len(real) - num_coded, rng)
+        if num_coded:
+            coded = self.encode_pictures(real[:num_coded])
+            ws = torch.cat([ws, coded])
+        img: Tensor = self.synthesis(ws, noise_mode="random", dtype=self.dtype)
+        with _frozen(self.D):
+            logits = self._score(img, rng)
+            loss = F.softplus(-logits).mean()
+            self.scalars |= {"loss/G": loss.detach(), "score/fake": logits.detach().mean()}
+            if num_coded:
+                loss = loss + self._reconstruction_loss(img[-num_coded:], real[:num_coded])
+                loss = loss + config.offsets_weight * code_moments(coded)[1]
+            loss.backward()
+        if num_coded:
+            drawn = slice(0, len(real) - num_coded)
+            error = (self.encode_pictures(img[drawn].detach()) - ws[drawn].detach()).square().mean()
+            self.scalars["loss/latent"] = error.detach()
+            (config.latent_weight * error).backward()
+        self._update(self.opt_G, self.opt_E)
+        return img.detach()
+
+    def _path_length_step(self, rng: torch.Generator) -> None:
+        """Karras et al. 2020, Sec. 3.2: equal steps in w make equal steps in the picture."""
+        ws = self._map(max(1, self.config.batch_size // 2), rng)
+        img = self.G.synthesis(ws, noise_mode="random")
+        noise = torch.randn(img.shape, generator=rng, device=self.device) / (img.shape[2] * img.shape[3]) ** 0.5
+        (jacobian,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
+        lengths = jacobian.square().sum(dim=2).mean(dim=1).sqrt()
+        self.pl_mean = self.pl_mean.lerp(lengths.detach().mean(), 0.01)
+        penalty = (lengths - self.pl_mean).square().mean()
+        (penalty * self.config.pl_weight * self.config.pl_interval).backward()
+        self.scalars["loss/path_length"] = penalty.detach()
+        self._update(self.opt_G)
+
+    def _discriminator_step(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> None:
+        config = self.config
+        fake_logits = self._score(fake, rng)
+        F.softplus(fake_logits).mean().backward()
+        real_logits = self._score(real, rng)
+        F.softplus(-real_logits).mean().backward()
+        if self.step % config.r1_interval == 0:
+            self._add_r1(real, rng)
+        self._update(self.opt_D)
+        sign = real_logits.detach().sign().mean()
+        self.scalars |= {"score/real": real_logits.detach().mean(), "ada/sign": sign}
+        if config.ada_target > 0:
+            self.ada_p = self.ada.update(self.ada_p, real_logits)
+            self.scalars["ada/p"] = self.ada_p
+
+    def _add_r1(self, real: Tensor, rng: torch.Generator) -> None:
+        """Mescheder et al. 2018, arXiv:1801.04406: the gradient of D on real pictures is kept small."""
+        config = self.config
+        given = augment(real, self.ada_p, rng) if config.ada_target > 0 else real
+        given = given.detach().requires_grad_()
+        logits = self.D(given, dtype=self.dtype)  # compiled graphs have no second derivatives
+        (gradient,) = torch.autograd.grad(logits.sum(), given, create_graph=True)
+        penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
+        (penalty * (config.r1_gamma / 2 * config.r1_interval)).backward()
+        self.scalars["loss/r1"] = penalty.detach()
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move G_ema towards G."""
+        config = self.config
+        half_life = min(config.ema_kimg, max(self.kimg, config.batch_size / 1000) * config.ema_rampup)
+        beta = 0.5 ** (config.batch_size / 1000 / half_life)
+        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - beta)
+        for kept, new in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
+            kept.copy_(new)
+
+    @torch.no_grad()
+    def all_codes(self) -> Tensor:
+        """Mean row of the encoder's code of every training picture, [N, w_dim]."""
+        chunks = self.pixels.split(256)
+        return torch.cat([self.encode_pictures(chunk.float() / 127.5 - 1).mean(dim=1) for chunk in chunks])
+
+    # ---- The step ---------------------------------------------------------------------------------------------------
+
+    def train_step(self) -> dict[str, Tensor]:
+        """Show one batch to every network and return what was measured, without waiting for the device."""
+        config, self.scalars = self.config, {}
+        rng = self._random()
+        real = self._real(rng)
+        if self.kimg < config.autoencoder_kimg:
+            self._autoencoder_step(real)
+            if (self.step + 1) * config.batch_size / 1000 >= config.autoencoder_kimg:
+                distance = fit_mapping(self.G.mapping, self.all_codes(), num_steps=FIT_STEPS, seed=config.seed)
+                self.scalars["mapping/distance"] = torch.as_tensor(distance)
+                self.G_ema.mapping.load_state_dict(self.G.mapping.state_dict())
+        else:
+            fake = self._generator_step(real, rng)
+            if config.pl_weight > 0 and self.step % config.pl_interval == 0:
+                self._path_length_step(rng)
+            self._discriminator_step(real, fake, rng)
+        self.average()
+        self.step += 1
+        return self.scalars

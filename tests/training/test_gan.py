@@ -1,0 +1,174 @@
+"""Training of the generator: steps by their definition, and runs that go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mien.errors import Cancelled, InputError
+from mien.report import Step
+from mien.training.data import PictureSet
+from mien.training.gan import collapse_warning, train_gan
+from mien.training.gan_step import GanConfig, GanTrainer
+from mien.weights.load import load_generator
+
+TINY: dict[str, Any] = dict(
+    img_resolution=8,
+    z_dim=8,
+    w_dim=8,
+    channel_base=64,
+    channel_max=8,
+    encoder_hidden=8,
+    batch_size=4,
+    r1_interval=3,
+    precision="fp32",
+    use_compile=False,
+)
+
+
+def pictures(num: int = 12, size_px: int = 8) -> PictureSet:
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, [num, 3, size_px, size_px], generator=rng, dtype=torch.uint8)
+    return PictureSet(pixels, [f"{i}.png" for i in range(num)], {}, "digest")
+
+
+def weights_after(run_dir: Path, config: GanConfig, **kwargs: Any) -> dict[str, torch.Tensor]:
+    G = train_gan(config, pictures(), run_dir, **kwargs)
+    assert isinstance(G, torch.nn.Module)
+    return G.state_dict()
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, dict(encoder_share=0.5, autoencoder_kimg=0.008), dict(pl_weight=2.0, pl_interval=2)], ids=str
+)
+def test_a_run_in_two_parts_equals_one_run(tmp_path: Path, kind: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr("mien.training.gan_step.FIT_STEPS", 3)
+    steps = dict(save_kimg=0.012, snapshot_kimg=100)
+    whole = weights_after(tmp_path / "whole", GanConfig(kimg=0.024, **TINY, **kind, **steps))
+    weights_after(tmp_path / "parts", GanConfig(kimg=0.012, **TINY, **kind, **steps))
+    parts = weights_after(tmp_path / "parts", GanConfig(kimg=0.024, **TINY, **kind, **steps))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_run_leaves_what_it_was(tmp_path: Path) -> None:
+    config = GanConfig(kimg=0.012, encoder_share=0.5, **TINY)
+    seen: list[Step] = []
+    train_gan(config, pictures(), tmp_path, seen.append, evaluate=lambda G: {"score": float(G.num_ws)})
+    assert [step.done for step in seen] == [1, 2, 3] and seen[-1].total == 3
+    assert seen[-1].scalars["score"] == 4 and seen[-1].pictures["samples"].is_file()
+    options = json.loads((tmp_path / "options.json").read_text())
+    assert options["kimg"] == 0.012 and options["data"] == "digest" and options["pictures"] == 12
+    G = load_generator(tmp_path / "snapshots" / "G-000000.safetensors")
+    assert (G.img_resolution, G.z_dim) == (8, 8)
+
+
+def test_other_networks_in_the_folder_are_refused(tmp_path: Path) -> None:
+    train_gan(GanConfig(kimg=0.004, **TINY), pictures(), tmp_path)
+    with pytest.raises(InputError, match="other settings: w_dim"):
+        train_gan(GanConfig(kimg=0.008, **TINY | dict(w_dim=4)), pictures(), tmp_path)
+    with pytest.raises(InputError, match=r"\[3, 16, 16\], the network wants \[3, 8, 8\]"):
+        train_gan(GanConfig(kimg=0.008, **TINY), pictures(size_px=16), tmp_path)
+
+
+def test_a_sink_can_stop_the_run(tmp_path: Path) -> None:
+    def stop(step: Step) -> None:
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        train_gan(GanConfig(kimg=1, **TINY), pictures(), tmp_path, stop)
+
+
+def test_r1_is_the_squared_gradient_on_real_pictures() -> None:
+    trainer = GanTrainer(GanConfig(ada_target=0, **TINY), pictures().pixels, torch.device("cpu"))
+    D = copy.deepcopy(trainer.D)
+    scalars = trainer.train_step()
+    batch = trainer.batches.at(0)
+    penalty = 0.0
+    for pixels in pictures().pixels[batch]:
+        expected = []
+        for flip in (pixels, pixels.flip(2)):
+            img = (flip.float() / 127.5 - 1)[None].requires_grad_()
+            (gradient,) = torch.autograd.grad(D(img).sum(), img)
+            expected.append(float(gradient.square().sum()))
+        penalty += sum(expected) / 2
+    assert float(scalars["loss/r1"]) == pytest.approx(penalty / len(batch), rel=0.5)  # flips and groups of a batch differ
+    assert "loss/r1" not in trainer.train_step()  # lazily: every third step
+
+
+def test_the_moving_average_has_its_half_life() -> None:
+    config = GanConfig(ema_kimg=0.008, ema_rampup=1e9, **TINY)
+    trainer = GanTrainer(config, pictures().pixels, torch.device("cpu"))
+    trainer.train_step()
+    before, after = trainer.G_ema.synthesis.b4.const.clone(), trainer.G.synthesis.b4.const.detach() + 1
+    with torch.no_grad():
+        trainer.G.synthesis.b4.const.copy_(after)
+    trainer.average()  # four pictures are half of the half-life
+    expected = before + (after - before) * (1 - 0.5**0.5)
+    torch.testing.assert_close(trainer.G_ema.synthesis.b4.const, expected)
+
+
+def test_reconstruction_is_learnt() -> None:
+    trainer = GanTrainer(
+        GanConfig(encoder_share=0.5, autoencoder_kimg=1, lr=0.01, **TINY), pictures(4).pixels, torch.device("cpu")
+    )
+    losses = [float(trainer.train_step()["loss/reconstruction"]) for _ in range(60)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match="fp32 or bf16"):
+        GanConfig(precision="int4")
+    with pytest.raises(InputError, match="encoder_share"):
+        GanConfig(encoder_share=1.0)
+    with pytest.raises(InputError, match="needs an encoder"):
+        GanConfig(autoencoder_kimg=5)
+    with pytest.raises(InputError, match="batch_size"):
+        GanConfig(batch_size=1)
+
+
+def test_early_signs_of_collapse() -> None:
+    healthy = {"score/real": 1.0, "score/fake": -1.0, "ada/sign": 0.5}
+    assert collapse_warning(healthy) is None and collapse_warning({}) is None
+    assert "far ahead" in str(collapse_warning(healthy | {"score/fake": -25.0}))
+    assert "overfits" in str(collapse_warning(healthy | {"ada/sign": 0.99}))
+    assert "not finite" in str(collapse_warning(healthy | {"score/real": float("nan")}))
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_gan import TINY, pictures
+from mien.training.gan import train_gan
+from mien.training.gan_step import GanConfig
+torch.set_num_threads(1)
+train_gan(GanConfig(kimg=0.24, save_kimg=0.008, snapshot_kimg=100, **TINY), pictures(), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT.format(here=str(Path(__file__).parent))]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, timeout=200)
+    for _ in range(3):
+        process = subprocess.Popen([*command, str(tmp_path / "killed")])
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "killed" / "state.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.4)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, str(tmp_path / "killed")], check=True, timeout=200)
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "killed")]
+    for name, tensor in states[0]["G_ema"].items():
+        assert torch.equal(tensor, states[1]["G_ema"][name]), name
