@@ -74,7 +74,7 @@ class PictureSet:
         idx = np.flatnonzero(keep) if keep.dtype == bool else keep
         return PictureSet(
             pixels=self.pixels[torch.from_numpy(idx)],
-            names=[self.names[i] for i in idx],
+            names=[self.names[int(i)] for i in idx],
             labels={name: column[idx] for name, column in self.labels.items()},
             digest=self.digest,
         )

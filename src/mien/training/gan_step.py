@@ -120,7 +120,7 @@ class GanTrainer:
         self.batches = Batches(len(pixels), config.batch_size, seed=config.seed)
         self.dtype = PRECISIONS[config.precision]
         torch.manual_seed(config.seed)
-        widths = dict(channel_base=config.channel_base, channel_max=config.channel_max)
+        widths: dict[str, Any] = dict(channel_base=config.channel_base, channel_max=config.channel_max)
         self.G = Generator(
             config.z_dim, 0, config.w_dim, config.img_resolution, 3, dict(num_layers=config.mapping_layers), widths
         )
