@@ -48,6 +48,11 @@ def _as_blocks(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype=dtype, memory_format=torch.channels_last)
 
 
+def _full(x: Tensor) -> Tensor:
+    """Carry half types to float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class FullyConnectedLayer(nn.Module):
     """Linear layer with equalised learning rate and an activation."""
 
@@ -171,10 +176,10 @@ class MappingNetwork(nn.Module):
         parts = []
         if self.z_dim > 0:
             assert z is not None and z.shape[1] == self.z_dim
-            parts.append(normalize_2nd_moment(z.float()))
+            parts.append(normalize_2nd_moment(_full(z)))
         if self.c_dim > 0:
             assert c is not None and c.shape[1] == self.c_dim
-            parts.append(normalize_2nd_moment(self.embed(c.float())))
+            parts.append(normalize_2nd_moment(self.embed(_full(c))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
@@ -357,7 +362,7 @@ class SynthesisBlock(nn.Module):
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.num_torgb:
-            y = self.torgb(x, w[self.num_conv]).float()
+            y = _full(self.torgb(x, w[self.num_conv]))
             img = y if img is None else img + y
         assert x is not None
         return x, img
@@ -432,7 +437,7 @@ class SynthesisNetwork(nn.Module):
         if noise_mode not in ("const", "random", "none"):
             raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
         assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
-        ws = ws.float()
+        ws = _full(ws)
         given: Iterator[Tensor] = iter(noise or ())
         x = img = None
         row = 0
@@ -607,7 +612,7 @@ class DiscriminatorEpilogue(nn.Module):
 
     def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
         """Return logits [N, 1]."""
-        x = x.float().contiguous()
+        x = _full(x).contiguous()
         if self.architecture == "skip":
             assert img is not None
             x = x + self.fromrgb(img)
@@ -685,7 +690,7 @@ class Discriminator(nn.Module):
     def forward(self, img: Tensor, c: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return logits [N, 1] of img [N, img_channels, H, W] (and labels c [N, c_dim]); higher is more real."""
         assert img.shape[1:] == (self.img_channels, self.img_resolution, self.img_resolution), img.shape
-        rest: Tensor | None = img.float()
+        rest: Tensor | None = _full(img)
         x = None
         for res in self.block_resolutions:
             x, rest = getattr(self, f"b{res}")(x, rest, dtype)
