@@ -10,7 +10,9 @@ from mien.training.autoencoder import code_moments, fit_mapping, pyramid_distanc
 
 def test_a_change_of_level_costs_the_change() -> None:
     img = torch.rand(2, 3, 16, 16)
-    torch.testing.assert_close(pyramid_distance(img, img + torch.tensor([0.25, 0.5])[:, None, None, None]), torch.tensor([0.25, 0.5]))
+    torch.testing.assert_close(
+        pyramid_distance(img, img + torch.tensor([0.25, 0.5])[:, None, None, None]), torch.tensor([0.25, 0.5])
+    )
     assert (pyramid_distance(img, img) == 0).all()
 
 

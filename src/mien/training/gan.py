@@ -29,6 +29,7 @@ from mien.nets.stylegan2 import Generator
 from mien.report import Sink, Step, ignore
 from mien.training.data import PictureSet
 from mien.training.gan_step import GanConfig, GanTrainer, Perceptual
+from mien.training.ranks import rank
 from mien.weights.load import save_net
 
 __all__ = ["collapse_warning", "train_gan"]
@@ -77,6 +78,8 @@ class _Run:
 
     def write(self, numbers: Mapping[str, float]) -> None:
         """Append one line to stats.jsonl."""
+        if rank():
+            return
         line: dict[str, Any] = {"kimg": self.trainer.kimg, "time_s": time.monotonic() - self.started, **numbers}
         if warning := collapse_warning(numbers):
             line["warning"] = warning
@@ -154,12 +157,15 @@ def train_gan(
         trainer.load_state_dict(torch.load(state_path, map_location=trainer.device, weights_only=True))
     facts = {"data": data.digest, "pictures": len(data), **(provenance or {})}
     options = json.dumps(dataclasses.asdict(config) | facts, indent=1)
-    write_text(options, run_dir / "options.json")
+    if not rank():
+        write_text(options, run_dir / "options.json")
     facts["options"] = hashlib.sha256(options.encode()).hexdigest()[:12]
     shown = held_out if held_out is not None else data.pixels[:16].float() / 127.5 - 1
     run = _Run(trainer, run_dir, facts, shown[:16].to(trainer.device))
 
     def is_due(every_kimg: float, before: float) -> bool:
+        if rank():
+            return False
         return int(trainer.kimg / every_kimg) > int(before / every_kimg) or trainer.kimg >= config.kimg
 
     total = math.ceil(config.kimg * 1000 / config.batch_size)

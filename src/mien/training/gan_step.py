@@ -29,8 +29,9 @@ from mien.nets.stylegan2 import Discriminator, Generator
 from mien.training.augment import AdaController, augment
 from mien.training.autoencoder import code_moments, fit_mapping, pyramid_distance
 from mien.training.data import Batches
+from mien.training.ranks import average_, rank, share
 
-__all__ = ["GanConfig", "GanTrainer", "Perceptual"]
+__all__ = ["PRESETS", "GanConfig", "GanTrainer", "Perceptual"]
 
 FIT_STEPS = 400  # Of the mapping, after an autoencoder start.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -89,6 +90,25 @@ class GanConfig:
         """The settings that may not change within a run."""
         names = [field.name for field in dataclasses.fields(self)]
         return {name: getattr(self, name) for name in names[: names.index("kimg")]}
+
+
+PRESETS = {
+    "faces-64": GanConfig(encoder_share=0.5, autoencoder_kimg=48, snapshot_kimg=8),
+    "faces-128": GanConfig(
+        img_resolution=128,
+        z_dim=512,
+        w_dim=512,
+        channel_base=8192,
+        batch_size=64,
+        r1_gamma=0.2,
+        encoder_share=0.25,
+        autoencoder_kimg=100,
+        kimg=2000,
+        save_kimg=50,
+        snapshot_kimg=100,
+    ),
+}
+"""Settings by name: `faces-64` is what two CPU cores can do in hours, `faces-128` wants a GPU for half an hour."""
 
 
 @contextmanager
@@ -188,12 +208,12 @@ class GanTrainer:
 
     def _random(self) -> torch.Generator:
         """Seed this step's randomness, torch's own included."""
-        words = np.random.SeedSequence([self.config.seed, self.step]).generate_state(2)
+        words = np.random.SeedSequence([self.config.seed, self.step, rank()]).generate_state(2)
         torch.manual_seed(int(words[0]))
         return torch.Generator(device=self.device).manual_seed(int(words[1]))
 
     def _real(self, rng: torch.Generator) -> Tensor:
-        pixels = self.pixels[self.batches.at(self.step).to(self.device)]
+        pixels = self.pixels[share(self.batches.at(self.step)).to(self.device)]
         flips = torch.rand([len(pixels), 1, 1, 1], generator=rng, device=self.device) < 0.5
         return torch.where(flips, pixels.flip(3), pixels).float() / 127.5 - 1
 
@@ -233,10 +253,10 @@ class GanTrainer:
 
     def _update(self, *optimizers: torch.optim.Optimizer) -> None:
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                for param in group["params"]:
-                    if param.grad is not None:
-                        torch.nan_to_num(param.grad, nan=0, posinf=1e5, neginf=-1e5, out=param.grad)
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            average_(gradients)
+            for gradient in gradients:
+                torch.nan_to_num(gradient, nan=0, posinf=1e5, neginf=-1e5, out=gradient)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -301,6 +321,7 @@ class GanTrainer:
         self.scalars |= {"score/real": real_logits.detach().mean(), "ada/sign": sign}
         if config.ada_target > 0:
             self.ada_p = self.ada.update(self.ada_p, real_logits)
+            average_([self.ada_p])
             self.scalars["ada/p"] = self.ada_p
 
     def _add_r1(self, real: Tensor, rng: torch.Generator) -> None:
@@ -321,6 +342,7 @@ class GanTrainer:
         half_life = min(config.ema_kimg, max(self.kimg, config.batch_size / 1000) * config.ema_rampup)
         beta = 0.5 ** (config.batch_size / 1000 / half_life)
         torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - beta)
+        average_([self.G.mapping.w_avg])
         for kept, new in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
             kept.copy_(new)
 
