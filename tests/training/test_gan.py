@@ -80,6 +80,16 @@ def test_other_networks_in_the_folder_are_refused(tmp_path: Path) -> None:
         train_gan(GanConfig(kimg=0.008, **TINY), pictures(size_px=16), tmp_path)
 
 
+def test_a_run_can_begin_with_a_smaller_generator(tmp_path: Path) -> None:
+    small = GanTrainer(GanConfig(**TINY), pictures().pixels, torch.device("cpu"))
+    start = (small.G, small.D)
+    config = GanConfig(kimg=0.004, lr=1e-9, **TINY | dict(img_resolution=16))
+    G = train_gan(config, pictures(size_px=16), tmp_path / "grown", start=start)
+    torch.testing.assert_close(G.synthesis.b8.conv1.weight, small.G.synthesis.b8.conv1.weight)
+    with pytest.raises(InputError, match="do not fit"):
+        train_gan(GanConfig(kimg=0.004, **TINY | dict(w_dim=4)), pictures(), tmp_path / "other", start=start)
+
+
 def test_a_sink_can_stop_the_run(tmp_path: Path) -> None:
     def stop(step: Step) -> None:
         raise Cancelled("enough")

@@ -25,10 +25,11 @@ from torch import Tensor
 from mien.atomic import replacing, write_text
 from mien.errors import InputError
 from mien.images import grid, save_png, to_pil
-from mien.nets.stylegan2 import Generator
+from mien.nets.stylegan2 import Discriminator, Generator
 from mien.report import Sink, Step, ignore
 from mien.training.data import PictureSet
 from mien.training.gan_step import GanConfig, GanTrainer, Perceptual
+from mien.training.grow import grow_discriminator, grow_generator
 from mien.training.ranks import rank
 from mien.weights.load import save_net
 
@@ -117,12 +118,26 @@ class _Run:
         return pictures
 
 
+def _begin_with(trainer: GanTrainer, G: Generator, D: Discriminator) -> None:
+    """Give a fresh trainer the weights of other networks, grown to its size."""
+    side = trainer.config.img_resolution
+    G = grow_generator(G, side) if G.img_resolution < side else G
+    D = grow_discriminator(D, side) if D.img_resolution < side else D
+    try:
+        for net, given in ((trainer.G, G), (trainer.G_ema, G), (trainer.D, D)):
+            net.load_state_dict(given.state_dict())
+    except RuntimeError as err:
+        hint = "widths, w_dim and mapping_layers must be those of the networks to begin from"
+        raise InputError("the run's networks do not fit those to begin from", hint=hint) from err
+
+
 def train_gan(
     config: GanConfig,
     data: PictureSet,
     run_dir: Path,
     on_step: Sink = ignore,
     *,
+    start: tuple[Generator, Discriminator] | None = None,
     held_out: Tensor | None = None,
     device: torch.device | str = "cpu",
     perceptual: Perceptual | None = None,
@@ -136,6 +151,7 @@ def train_gan(
         data: pictures of side `img_resolution`.
         run_dir: folder for options.json, stats.jsonl, state.pt, snapshots and samples.
         on_step: told after every step; with numbers every 25 steps, with pictures at every snapshot.
+        start: networks to begin from, of this size or a smaller one to grow; a run that goes on has its own.
         held_out: img [N, 3, H, H] of people outside `data`, to draw reconstructions of.
         device: where to train.
         perceptual: see `GanTrainer`.
@@ -155,6 +171,8 @@ def train_gan(
     state_path = run_dir / "state.pt"
     if state_path.exists():
         trainer.load_state_dict(torch.load(state_path, map_location=trainer.device, weights_only=True))
+    elif start is not None:
+        _begin_with(trainer, *start)
     facts = {"data": data.digest, "pictures": len(data), **(provenance or {})}
     options = json.dumps(dataclasses.asdict(config) | facts, indent=1)
     if not rank():
