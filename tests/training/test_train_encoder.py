@@ -1,0 +1,105 @@
+"""Training of the encoder on a tiny generator: it learns, goes on exactly, and frees its rows in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mien.errors import Cancelled, InputError
+from mien.latents import sample_ws, synthesize
+from mien.nets.encoder import Encoder
+from mien.nets.stylegan2 import Generator
+from mien.report import Step
+from mien.training.data import PictureSet
+from mien.training.encoder import EncoderConfig, learning_rate, num_free_rows, train_encoder
+
+QUICK = EncoderConfig(num_steps=6, batch_size=4, hidden=16, precision="fp32", save_steps=3, warmup_steps=1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def G() -> Generator:
+    torch.manual_seed(0)
+    kwargs = dict(channel_base=256, channel_max=8)
+    net = Generator(8, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=kwargs)
+    return net.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def data(G: Generator) -> PictureSet:
+    img = synthesize(G, sample_ws(G, range(24)))
+    pixels = (img / img.abs().max() * 127.5 + 127.5).to(torch.uint8)
+    return PictureSet(pixels, [str(i) for i in range(24)], {}, "digest")
+
+
+def test_it_learns_to_render_the_pictures(G: Generator, data: PictureSet, tmp_path: Path) -> None:
+    steps: list[Step] = []
+    train_encoder(replace(QUICK, num_steps=24, lr=4e-3), G, data, tmp_path, steps.append)
+    first, last = (sum(s.scalars["latent"] for s in some) / 5 for some in (steps[:5], steps[-5:]))
+    assert last < 0.9 * first
+    assert steps[-1].done == steps[-1].total == 24
+    options = json.loads((tmp_path / "options.json").read_text())
+    assert (options["data"], options["pictures"], options["num_steps"]) == ("digest", 24, 24)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(G: Generator, data: PictureSet, tmp_path: Path) -> None:
+    def stop(step: Step) -> None:
+        if step.done == 4:
+            raise Cancelled("killed")
+
+    whole = train_encoder(QUICK, G, data, tmp_path / "whole")
+    with pytest.raises(Cancelled):
+        train_encoder(QUICK, G, data, tmp_path / "cut", stop)
+    again = train_encoder(QUICK, G, data, tmp_path / "cut")
+    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_it_may_start_from_an_encoder(G: Generator, data: PictureSet, tmp_path: Path) -> None:
+    start = Encoder(16, G.num_ws, 8, hidden=16)
+    found = train_encoder(replace(QUICK, num_steps=1, lr=1e-9), G, data, tmp_path, start=start)
+    torch.testing.assert_close(found.stem.weight, start.stem.weight)
+
+
+def test_the_generator_is_left_alone(G: Generator, data: PictureSet, tmp_path: Path) -> None:
+    before = {name: t.clone() for name, t in G.state_dict().items()}
+    train_encoder(QUICK, G, data, tmp_path)
+    assert all(torch.equal(t, before[name]) for name, t in G.state_dict().items())
+
+
+def test_rows_are_freed_one_after_another() -> None:
+    config = EncoderConfig(num_steps=100, free_from=0.1, free_until=0.5)
+    rows = [num_free_rows(config, step, 6) for step in range(100)]
+    assert rows[:10] == [0] * 10
+    assert rows[50:] == [6] * 50
+    assert sorted(set(rows)) == list(range(7))
+    assert rows == sorted(rows)
+
+
+def test_learning_rate_warms_up_and_ends_at_nothing() -> None:
+    config = EncoderConfig(num_steps=1000, lr=1.0, warmup_steps=10)
+    assert learning_rate(config, 0) == pytest.approx(0.1)
+    assert learning_rate(config, 500) == pytest.approx(0.5)
+    assert learning_rate(config, 999) < 1e-4
+
+
+def test_wrong_settings_and_pictures_are_refused(G: Generator, data: PictureSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="precision must be"):
+        EncoderConfig(precision="fp8")
+    with pytest.raises(InputError, match="need a step"):
+        EncoderConfig(num_steps=0)
+    small = PictureSet(data.pixels[:, :, :8, :8], data.names, {}, "")
+    with pytest.raises(InputError, match="the generator's are 16 px"):
+        train_encoder(QUICK, G, small, tmp_path)
