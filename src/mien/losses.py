@@ -23,7 +23,7 @@ __all__ = [
 
 SMALLEST_PX = 8  # coarsest level of the pyramids
 SSIM_WINDOW_PX = 7
-SSIM_C1, SSIM_C2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2  # the range of [-1, 1] is 2
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 
 def squared_error(img: Tensor, target: Tensor) -> Tensor:
@@ -46,6 +46,7 @@ def dssim(img: Tensor, target: Tensor) -> Tensor:
 
     Source: Wang et al. 2004, Eq. 13, doi:10.1109/TIP.2003.819861.
     """
+    img, target = img / 2 + 0.5, target / 2 + 0.5  # the means of the definition are of light, from 0
     moments = [F.avg_pool2d(x, SSIM_WINDOW_PX, 1) for x in (img, target, img * img, target * target, img * target)]
     mean_x, mean_y, xx, yy, xy = moments
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
@@ -56,7 +57,7 @@ def dssim(img: Tensor, target: Tensor) -> Tensor:
 
 def unit_channels(features: Tensor) -> Tensor:
     """Scale the feature vector [C] at every place of [N,C,H,W] to unit length."""
-    features = features.float()
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
     return features / (features.square().sum(1, keepdim=True) + 1e-4).sqrt()
 
 

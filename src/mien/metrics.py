@@ -24,14 +24,13 @@ __all__ = [
     "verification",
 ]
 
-PEAK = 2.0  # of pictures in [-1,1]
 SSIM_WINDOW_PX = 7
 
 
 def psnr(img: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of pictures [N,C,H,W] in [-1,1], [N] dB; infinite for equal ones."""
     error = (img - target).double().square().mean(dim=(1, 2, 3))
-    return 10 * (PEAK**2 / error).log10()
+    return 10 * (4 / error).log10()  # the peak is 2
 
 
 def ssim(img: Tensor, target: Tensor) -> Tensor:
@@ -41,10 +40,10 @@ def ssim(img: Tensor, target: Tensor) -> Tensor:
 
     Source: Wang et al. 2004, Eq. 13, doi:10.1109/TIP.2003.819861.
     """
-    x, y = img.double(), target.double()
+    x, y = img.double() / 2 + 0.5, target.double() / 2 + 0.5  # the means of the definition are of light, from 0
     if min(x.shape[-2:]) < SSIM_WINDOW_PX:
         raise InputError(f"SSIM needs pictures of at least {SSIM_WINDOW_PX} px, got {list(x.shape[-2:])}")
-    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     mean_x, mean_y, xx, yy, xy = (F.avg_pool2d(m, SSIM_WINDOW_PX, 1) for m in (x, y, x * x, y * y, x * y))
     unbiased = SSIM_WINDOW_PX**2 / (SSIM_WINDOW_PX**2 - 1)
     var_x, var_y, cov = (unbiased * v for v in (xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y))
@@ -58,7 +57,7 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     Source: Heusel et al. 2017, Eq. 6, arXiv:1706.08500.
     """
     x, y = _sets(features, reference, least=2)
-    cov_x, cov_y = torch.cov(x.T).atleast_2d(), torch.cov(y.T).atleast_2d()
+    cov_x, cov_y = torch.atleast_2d(torch.cov(x.T)), torch.atleast_2d(torch.cov(y.T))
     values, vectors = torch.linalg.eigh(cov_x)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()  # trace of (cov_x cov_y)^(1/2)
@@ -132,12 +131,15 @@ def verification(similarity: np.ndarray, is_same: np.ndarray, *, num_folds: int 
 
 
 def _best_threshold(similarity: np.ndarray, is_same: np.ndarray) -> float:
-    """Return the value between two scores that tells most pairs right."""
+    """Return the value halfway between two scores that tells most pairs right."""
     order = np.argsort(similarity)
-    scores, same = similarity[order], is_same[order]
-    num_right = same.sum() + np.concatenate([[0], np.cumsum(np.where(same, -1, 1))])  # with k scores below
-    cut = int(num_right.argmax())
-    return float(scores[max(cut - 1, 0)] + scores[min(cut, len(scores) - 1)]) / 2
+    scores, first = np.unique(similarity[order], return_index=True)
+    num_same_below = np.concatenate([[0], np.cumsum(is_same[order])])
+    cuts = np.append(first, len(order))  # so many scores lie below the threshold
+    num_right = is_same.sum() - 2 * num_same_below[cuts] + cuts
+    best = int(num_right.argmax())
+    edges = np.concatenate([[2 * scores[0] - scores[-1] - 1], scores, [2 * scores[-1] - scores[0] + 1]])
+    return float(edges[best] + edges[best + 1]) / 2
 
 
 def _sets(features: Tensor, reference: Tensor, *, least: int) -> tuple[Tensor, Tensor]:

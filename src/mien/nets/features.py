@@ -32,8 +32,8 @@ EXPRESSIONS = (
 """The columns of `FaceReading.expression`: MediaPipe's blendshapes; left is the person's own left."""
 
 SMILE = [EXPRESSIONS.index("mouthSmileLeft"), EXPRESSIONS.index("mouthSmileRight")]
-FRAME_PX = 128
-WINDOW = (28, 16, 96)  # top, left and side of the face inside a frame of FRAME_PX: brows to chin, little hair
+FRAME_PX = 96
+WINDOW = (28, 16, 64)  # top, left and side of the face inside a frame of FRAME_PX: brows to chin, little hair
 POSE_UNIT_DEG, AGE_MIDDLE, AGE_UNIT = 30.0, 45.0, 20.0
 
 
@@ -144,10 +144,11 @@ class FaceNet(nn.Module):
         return self.read(window(img))
 
     def read(self, face: Tensor) -> FaceReading:
-        """Read what `window` cuts out of the frame, [N,3,96,96] in [-1,1]."""
+        """Read what `window` cuts out of the frame, [N,3,64,64] in [-1,1]."""
         maps = self._trunk(face)
-        identity = F.normalize(self.embed(self.places(maps[-1])).float(), dim=1)
-        pose, expression, age, gender = self.attributes(maps[-1]).float().split([3, len(EXPRESSIONS), 1, 1], 1)
+        identity = F.normalize(at_least_float32(self.embed(self.places(maps[-1]))), dim=1)
+        attributes = at_least_float32(self.attributes(maps[-1]))
+        pose, expression, age, gender = attributes.split([3, len(EXPRESSIONS), 1, 1], 1)
         return FaceReading(
             identity,
             maps,
@@ -160,7 +161,7 @@ class FaceNet(nn.Module):
     def maps(self, img: Tensor, num_stages: int = 3) -> list[Tensor]:
         """Return perceptual maps of the whole frame, fine to coarse, at strides 2, 4, 8...
 
-        The frame is taken at its own size, shrunk to 128 px where it is larger: `img` [N,3,H,H] in [-1,1].
+        The frame is taken at its own size, shrunk to 96 px where it is larger: `img` [N,3,H,H] in [-1,1].
         """
         return self._trunk(img if img.shape[-1] <= FRAME_PX else resized(img), num_stages)
 
@@ -179,8 +180,13 @@ class FaceNet(nn.Module):
         return maps
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Widen what autocast made narrow."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def resized(img: Tensor) -> Tensor:
-    """Bring `img` to the frame of 128 px, smoothly in both directions."""
+    """Bring `img` to the frame of 96 px, smoothly in both directions."""
     if img.ndim != 4 or img.shape[1] != 3 or img.shape[2] != img.shape[3]:
         raise InputError(f"faces must be square, [N, 3, H, H], got {list(img.shape)}", hint="align the photo first")
     if img.shape[-1] == FRAME_PX:
@@ -189,7 +195,7 @@ def resized(img: Tensor) -> Tensor:
 
 
 def window(img: Tensor) -> Tensor:
-    """Cut the face out of the aligned frame: [N,3,H,H] to [N,3,96,96]."""
+    """Cut the face out of the aligned frame: [N,3,H,H] to [N,3,64,64]."""
     top, left, side = WINDOW
     return resized(img)[:, :, top : top + side, left : left + side]
 

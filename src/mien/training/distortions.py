@@ -21,7 +21,7 @@ QUANTISATION = (
     *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
     *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
 )
-FACE_OVAL = (0.0, 0.12, 0.75, 0.96)  # centre x, y and half axes in the face network's window, in [-1,1]
+FACE_OVAL = (0.0, 0.08, 0.76, 0.98)  # centre x, y and half axes in the face network's window, in [-1,1]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def distort(img: Tensor, rng: torch.Generator) -> Tensor:
     chosen = some(0.25)
     img[chosen] = swap_surroundings(img[chosen], img[(chosen + len(img) // 2) % len(img)])
     sharpness = torch.rand(len(img), generator=rng)
-    for most, least, side_px in ((1.0, 0.7, 48), (0.7, 0.55, 36), (0.55, 0.47, 28), (0.47, 0.4, 20)):
+    for most, least, side_px in ((1.0, 0.7, 43), (0.7, 0.55, 32), (0.55, 0.47, 24), (0.47, 0.4, 18)):
         chosen = ((sharpness <= most) & (sharpness > least)).nonzero()[:, 0]
         if len(chosen):
             img[chosen] = blur(img[chosen], side_px)

@@ -29,6 +29,7 @@ from mien.training.distortions import Placement, distort, place, random_placemen
 
 __all__ = ["FaceTrainConfig", "contrast", "evaluate", "flip_expression", "margin_softmax", "train_faces", "turn_pose"]
 
+PICTURE_PX = 128
 # Mean eyes of an FFHQ crop and of the tight crops with ages, both of side 1, and the ratio of the eyes' distances.
 FFHQ_EYES, AGES_EYES, AGES_SCALE = (0.4985, 0.472), (0.505, 0.300), 0.65
 
@@ -37,6 +38,8 @@ FFHQ_EYES, AGES_EYES, AGES_SCALE = (0.4985, 0.472), (0.505, 0.300), 0.65
 class FaceTrainConfig:
     """Settings of `train_faces`."""
 
+    channels: tuple[int, ...] = (32, 64, 128, 256)  # Width of each stage of the network.
+    num_blocks: tuple[int, ...] = (0, 1, 2, 2)  # Residual blocks of each stage.
     num_steps: int = 8000  # Optimiser steps.
     faces_per_step: int = 72  # Pictures with identity, pose and expression; each comes with a partner.
     ages_per_step: int = 24  # Pictures with age and gender; each comes twice.
@@ -162,7 +165,7 @@ class Views:
         self._age, self._gender = age_labels(ages), gender_labels(ages)
 
     def at(self, step: int) -> tuple[Tensor, Labels]:
-        """Return windows [N,3,96,96] in [-1,1] and the labels of step `step`."""
+        """Return windows [N,3,64,64] in [-1,1] and the labels of step `step`."""
         rng = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         rows = self._face_batches.at(step)
         rows = torch.cat([rows, self._partners(rows, step)])
@@ -266,7 +269,7 @@ def follow(mean: nn.Module, net: nn.Module, keep: float) -> None:
 
 def _load(faces: Path, ages: Path, cache: Path | None, *, held_out: bool) -> tuple[PictureSet, PictureSet]:
     """Return both sets, either of the people who are kept out of training or of all the others."""
-    face_set, age_set = (load_pictures(path, size_px=FRAME_PX, cache=cache) for path in (faces, ages))
+    face_set, age_set = (load_pictures(path, size_px=PICTURE_PX, cache=cache) for path in (faces, ages))
     for part, column in ((face_set, "identity"), (face_set, "yaw_deg"), (age_set, "age"), (age_set, "gender")):
         if column not in part.labels:
             raise InputError(f"the table of {faces if part is face_set else ages} has no column {column!r}")
@@ -307,7 +310,7 @@ def train_faces(
     )
     views = Views(face_set, age_set, config)
     torch.manual_seed(config.seed)
-    net = FaceNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = FaceNet(channels=config.channels, num_blocks=config.num_blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     centres = nn.Parameter(0.1 * torch.randn(views.num_classes, net.init_kwargs["embedding_dim"]))
     optimiser = torch.optim.AdamW(
         [{"params": net.parameters()}, {"params": [centres], "weight_decay": 0.0}],
