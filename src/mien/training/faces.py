@@ -363,13 +363,24 @@ def train_faces(
     return folded(net_ema)
 
 
-def evaluate(net: FaceNet, *, faces: Path, ages: Path, cache: Path | None = None) -> dict[str, float]:
+def evaluate(
+    net: FaceNet, *, faces: Path, ages: Path, side_px: int = PICTURE_PX, cache: Path | None = None
+) -> dict[str, float]:
     """Measure `net` on the people who were kept out of training; see the keys.
 
     Verification takes all pairs of one person (at most 6 pictures each) and as many pairs of two people.
+
+    Args:
+        net: the network.
+        faces: as for `train_faces`.
+        ages: as for `train_faces`.
+        side_px: size to which the aligned pictures are brought before they are read.
+        cache: as for `train_faces`.
     """
     face_set, age_set = _load(faces, ages, cache, held_out=True)
     face_img = face_set.pixels.float() / 127.5 - 1
+    if side_px != PICTURE_PX:
+        face_img = F.interpolate(face_img, (side_px, side_px), mode="bilinear", antialias=True)
     age_img = age_set.pixels.float() / 127.5 - 1
     num = len(age_img)
     still = Placement(torch.zeros(num, dtype=torch.bool), torch.zeros(num), torch.ones(num), torch.zeros(num, 2))
