@@ -451,6 +451,29 @@ def generate(
             bars(Step("generate", i + 1, len(numbers)))
 
 
+@app.command()
+def demo(
+    outdir: Outdir = Path("out/demo"),
+    network: Network = DEFAULT_NETWORK,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+) -> None:
+    """Show everything once, on a real photo and on invented people; the figure is overview.png.
+
+    Example: mien demo --outdir out/demo
+    """
+    from mien.app.demo import run_demo
+
+    studio = _studio(network, device, precision, seed)
+    with Bars() as bars:
+        report = run_demo(studio, outdir, bars)
+    times: Any = report["times_s"]
+    note(f"done in {times['all']:.0f} s. Look at")
+    typer.echo(outdir / "overview.png")
+    note(f"and at the other pictures in {outdir}; seeds, hashes, losses and times are in {outdir / 'report.json'}")
+
+
 def main() -> None:
     """Start the command line."""
     app()

@@ -1,0 +1,184 @@
+"""The main job once, from end to end: a photo and invented people, edited; pictures, one figure and a report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import PIL.Image
+import torch
+from PIL.Image import Image
+
+from mien import __version__
+from mien.app.figure import Section, Tile, draw_face, figure
+from mien.app.studio import Studio
+from mien.atomic import write_text
+from mien.faces.align import align
+from mien.images import grid, save_png, to_pil
+from mien.inversion.code import Inversion, save_inversion
+from mien.report import Sink, Step, ignore
+
+__all__ = ["demo_photo", "run_demo"]
+
+PHOTO_EDITS = (("smile", -2.0), ("age", 2.0), ("yaw", -1.5), ("yaw", 1.5))
+STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+PEOPLE = tuple(range(1, 21))
+SWEPT = {"smile": 2, "age": 6, "yaw": 11}  # direction => seed of the person who shows it
+MIXED = ((3, 7, 12), (4, 9, 15, 18))  # seeds of the shapes, seeds of the styles
+PSI = 0.7
+STAGES = 6
+
+
+def demo_photo() -> Image:
+    """NASA's portrait of the astronaut Eileen Collins, in the public domain, as scikit-image carries it."""
+    import skimage.data
+
+    return PIL.Image.fromarray(skimage.data.astronaut())
+
+
+class _Clock:
+    """Seconds by stage, told to a sink as they begin."""
+
+    def __init__(self, on_step: Sink) -> None:
+        self.on_step, self.times_s = on_step, dict[str, float]()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.on_step(Step("demo", len(self.times_s), STAGES))
+        started = time.monotonic()
+        yield
+        self.times_s[name] = round(time.monotonic() - started, 2)
+
+
+def _label(name: str, strength: float) -> str:
+    return f"{name} {strength:+g}".replace("-", "\u2212")
+
+
+def _file(name: str, strength: float) -> str:
+    return f"photo_{name}_{'minus' if strength < 0 else 'plus'}{abs(strength):g}.png"
+
+
+def _sweeps(studio: Studio) -> dict[str, list[Image]]:
+    """One invented person for each direction, at every strength."""
+    people = {
+        name: studio.seed_code(seed, psi=PSI) for name, seed in SWEPT.items() if name in studio.directions.directions
+    }
+    return {n: [studio.picture(studio.edit(code, {n: s})) for s in STRENGTHS] for n, code in people.items()}
+
+
+def _mixtures(studio: Studio) -> list[list[Image]]:
+    """Shapes of one set of people in the colours of another; the first row and column are the people themselves."""
+    shapes, styles = ([studio.seed_code(seed, psi=PSI) for seed in seeds] for seeds in MIXED)
+    rows = range(studio.G.num_ws // 2, studio.G.num_ws)
+    blank = PIL.Image.new("RGB", [studio.G.img_resolution] * 2, (252, 251, 248))
+    table = [[blank, *map(studio.picture, styles)]]
+    table += [[studio.picture(a), *(studio.picture(studio.mix(a, b, rows)) for b in styles)] for a in shapes]
+    return table
+
+
+def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, object]:
+    """Make the demo's files in `outdir` and return its report.
+
+    Args:
+        studio: with the networks to show.
+        outdir: for the pictures, `overview.png` and `report.json`.
+        on_step: hears of every stage, and of the optimiser's steps.
+    """
+    clock, photo = _Clock(on_step), demo_photo()
+    save_png(photo, outdir / "photo.png")
+    with clock.stage("find and align"):
+        faces = studio.detect(photo)
+        crop = studio.align(photo, source="photo.png", face=0)[0]
+        large = align(photo, faces[0], 256).image
+        save_png(large, outdir / "photo_0.png")
+    with clock.stage("invert"):
+        code = studio.invert(crop.img, on_step=on_step)[0].from_crop(crop.record)
+        save_inversion(code, outdir / "photo_0.safetensors")
+        save_png(studio.picture(code), outdir / "photo_0_inverted.png")
+    with clock.stage("edit and paste"):
+        edits = [(n, s) for n, s in PHOTO_EDITS if n in studio.directions.directions]
+        renders = [studio.render(studio.edit(code, {name: strength})) for name, strength in edits]
+        pasted = [studio.paste(photo, crop, img) for img in renders]
+        for (name, strength), image in zip(edits, pasted, strict=True):
+            save_png(image, outdir / _file(name, strength))
+    with clock.stage("invent people"):
+        people = studio.generate(PEOPLE, psi=PSI)
+        save_png(grid(people, columns=10), outdir / "people.png")
+    with clock.stage("edit people"):
+        sweeps = _sweeps(studio)
+        for name, pictures in sweeps.items():
+            save_png(grid(pictures, columns=len(pictures)), outdir / f"people_{name}.png")
+    with clock.stage("mix people"):
+        table = _mixtures(studio)
+        save_png(grid([image for row in table for image in row], columns=len(table[0])), outdir / "people_mixed.png")
+
+    labels = [_label(name, strength) for name, strength in edits]
+    sections = [
+        Section(
+            "A photo",
+            "Its faces are found with five points, cut out as FFHQ does, found again in the generator, edited there.",
+            [
+                [
+                    Tile(draw_face(photo, faces), f"{len(faces)} face{'s' * (len(faces) != 1)} found"),
+                    Tile(large, "aligned"),
+                    Tile(studio.picture(code), "inverted"),
+                    *(Tile(to_pil(img)[0], label) for img, label in zip(renders, labels, strict=True)),
+                ]
+            ],
+            208,
+        ),
+        Section(
+            "Back in the photo",
+            "Each edit pasted at the photo's own resolution; outside of the face no pixel changes.",
+            [[Tile(photo, "the photo"), *(Tile(image, label) for image, label in zip(pasted, labels, strict=True))]],
+            290,
+        ),
+        Section(
+            "People who do not exist",
+            f"Seeds {PEOPLE[0]} to {PEOPLE[-1]}, truncation {PSI}.",
+            [[Tile(image) for image in people[:10]], [Tile(image) for image in people[10:]]],
+            139,
+        ),
+        *_direction_section(sweeps),
+        Section(
+            "Style mixing",
+            "Pose and shape (the first half of the rows) from the person on the left, colours from the one above.",
+            [[Tile(image) for image in row] for row in table],
+            139,
+        ),
+    ]
+    text = f"mien {__version__} with {studio.network.stem}, {studio.G.img_resolution} px, everything on this machine"
+    save_png(figure("From a photo to an edited photo", text, sections), outdir / "overview.png")
+    report = _report(studio, code, clock)
+    write_text(json.dumps(report, indent=1) + "\n", outdir / "report.json")
+    on_step(Step("demo", STAGES, STAGES))
+    return report
+
+
+def _direction_section(sweeps: dict[str, list[Image]]) -> list[Section]:
+    if not sweeps:
+        return []
+    rows = [
+        [Tile(image, _label(name, s) if s else name) for image, s in zip(pictures, STRENGTHS, strict=True)]
+        for name, pictures in sweeps.items()
+    ]
+    text = "One person a row; 1.0 is one standard deviation of the attribute over the generator's own faces."
+    return [Section("Directions", text, rows, 139)]
+
+
+def _report(studio: Studio, code: Inversion, clock: _Clock) -> dict[str, object]:
+    return {
+        "mien": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(studio.device),
+        "seeds": {"optimiser": studio.seed, "people": PEOPLE, "directions": SWEPT, "mixing": MIXED, "psi": PSI},
+        "weights": studio.weights(),
+        "edits": [{"name": name, "strength": strength} for name, strength in PHOTO_EDITS],
+        "losses": code.losses,
+        "times_s": clock.times_s | {"all": round(sum(clock.times_s.values()), 2)},
+    }
