@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
+from mien.app import train
 from mien.app.items import Failures, check_out, check_stems
 from mien.app.screen import Bars, note, show_error, show_unexpected
 from mien.app.settings import DEFAULT_NETWORK
@@ -71,6 +72,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Faces with StyleGAN: find, align, invert, edit, paste back.",
 )
+
+app.add_typer(train.app, name="train")
 
 Photos = Annotated[list[Path], typer.Argument(help="Photos.", metavar="PHOTO...", show_default=False)]
 Outdir = Annotated[Path, typer.Option("--outdir", help="Folder for the results; made if missing.")]

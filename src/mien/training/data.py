@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mien.errors import InputError
 
-__all__ = ["Batches", "PictureSet", "cap_per_person", "is_held_out", "load_pictures", "read_table"]
+__all__ = ["Batches", "PictureSet", "cap_per_person", "is_held_out", "load_pictures", "read_table", "split_people"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -165,6 +165,20 @@ def cap_per_person(identities: np.ndarray, most: int, *, prefer: np.ndarray | No
         seen[name] = seen.get(name, 0) + 1
         keep[i] = seen[name] <= most
     return keep
+
+
+def split_people(data: PictureSet, *, most_per_person: int = 20) -> tuple[PictureSet, PictureSet]:
+    """Divide pictures into those of people to train on and of people held out: in colour, the sharpest of each person.
+
+    A set without identities is all for training; the other part is then empty.
+    """
+    labels = data.labels
+    keep = np.ones(len(data), bool) if "grey" not in labels else labels["grey"] == 0
+    if "identity" not in labels:
+        return data.select(keep), data.select(np.zeros(len(data), bool))
+    keep &= cap_per_person(labels["identity"], most_per_person, prefer=labels.get("sharpness"))
+    held_out = np.array([is_held_out(name) for name in labels["identity"]])
+    return data.select(keep & ~held_out), data.select(keep & held_out)
 
 
 class Batches:

@@ -1,0 +1,242 @@
+"""`mien train`: each command reads settings, calls one training function, and saves its network with its recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from mien.app.items import check_out
+from mien.app.screen import Bars
+from mien.app.settings import DEFAULT_NETWORK, DETECTOR, FACE_NET
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.nets.features import FaceNet
+    from mien.training.data import PictureSet
+
+__all__ = ["app", "configured"]
+
+app = typer.Typer(no_args_is_help=True, help="Train the networks that mien ships, or your own.")
+
+Config = TypeVar("Config")
+Data = Annotated[Path, typer.Option("--data", help="Zip or folder of FFHQ-aligned faces, with a .csv beside it.")]
+RunDir = Annotated[Path, typer.Option("--run-dir", help="Folder of the run; the same one goes on with it.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting, say num_steps=500.", metavar="NAME=X")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")]
+OutFile = Annotated[Path | None, typer.Option("--out", help="Weights to write; default: in the run's folder.")]
+Network = Annotated[str, typer.Option("--network", help="Generator: a bundled name or a .safetensors file.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+READERS: Mapping[Any, Callable[[str], Any]] = {
+    bool: lambda text: {"true": True, "false": False}[text.lower()],
+    int: int,
+    float: float,
+    str: str,
+    tuple[int, ...]: lambda text: tuple(int(part) for part in text.split(",")),
+}
+
+
+def configured(kind: type[Config], texts: list[str] | None) -> Config:
+    """Make a settings object from its defaults and what `--set` was given.
+
+    Raises:
+        InputError: an unknown name, or a value of the wrong kind.
+    """
+    hints = get_type_hints(kind)
+    known = {f.name: f.default for f in fields(kind) if hints[f.name] in READERS}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for text in texts or []:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise InputError(f"no setting named {name!r}", hint=f"known: {', '.join(known)}")
+        try:
+            values[name] = READERS[hints[name]](value)
+        except (ValueError, KeyError):
+            raise InputError(f"{text!r} does not fit {name}", hint=f"its default is {name}={known[name]}") from None
+    return kind(**values)
+
+
+def _shown(config: Any, dry_run: bool) -> None:
+    if dry_run:
+        typer.echo(json.dumps(asdict(config), indent=1))
+        raise typer.Exit
+
+
+def _pictures(data: Path, size_px: int, run_dir: Path) -> tuple[PictureSet, PictureSet]:
+    from mien.training.data import load_pictures, split_people
+
+    return split_people(load_pictures(data, size_px=size_px, cache=run_dir.parent / "cache"))
+
+
+def _face_net() -> FaceNet | None:
+    from mien.nets.features import FaceNet
+    from mien.weights.load import bundled_names, load_net
+
+    return load_net(FACE_NET, FaceNet) if FACE_NET in bundled_names() else None
+
+
+def _out(out: Path | None, run_dir: Path, name: str) -> Path:
+    path = out or run_dir / f"{name}.safetensors"
+    check_out(path, suffix=".safetensors")
+    return path
+
+
+@app.command()
+def gan(
+    data: Data,
+    run_dir: RunDir,
+    settings: Settings = None,
+    out: OutFile = None,
+    device: Device = "auto",
+    dry_run: DryRun = False,
+) -> None:
+    """Train a generator (StyleGAN2 with ADA).
+
+    Example: mien train gan --data faces128.zip --run-dir runs/gan --set img_resolution=64 --set kimg=1000
+    """
+    from mien.app.studio import pick_device
+    from mien.losses import perceptual
+    from mien.training.gan import train_gan
+    from mien.training.gan_step import GanConfig
+    from mien.weights.load import save_net
+
+    config = configured(GanConfig, settings)
+    _shown(config, dry_run)
+    path = _out(out, run_dir, "generator")
+    people, held_out = _pictures(data, config.img_resolution, run_dir)
+    face_net = _face_net() if config.perceptual_weight > 0 else None
+    device_ = pick_device(device)
+    if face_net is not None:
+        face_net.to(device_)
+    with Bars() as bars:
+        G = train_gan(
+            config,
+            people,
+            run_dir,
+            bars,
+            held_out=held_out.pixels[:16].float() / 127.5 - 1 if len(held_out) else None,
+            device=device_,
+            perceptual=None if face_net is None else lambda a, b: perceptual(face_net.maps(a), face_net.maps(b)),
+        )
+    provenance = {"data": people.digest, "pictures": len(people), "config": asdict(config)}
+    save_net(G, path, provenance=provenance, use_half=True)
+    typer.echo(path)
+
+
+@app.command()
+def encoder(
+    data: Data,
+    run_dir: RunDir,
+    network: Network = DEFAULT_NETWORK,
+    settings: Settings = None,
+    out: OutFile = None,
+    device: Device = "auto",
+    dry_run: DryRun = False,
+) -> None:
+    """Train an encoder for a generator; lay it beside the generator as encoder-<its name>.safetensors to use it.
+
+    Example: mien train encoder --data faces128.zip --run-dir runs/encoder --network my.safetensors
+    """
+    from mien.app.studio import Studio
+    from mien.training.encoder import EncoderConfig, train_encoder
+    from mien.weights.load import save_net
+
+    config = configured(EncoderConfig, settings)
+    _shown(config, dry_run)
+    path = _out(out, run_dir, "encoder")
+    studio = Studio(network, device=device)
+    people, _ = _pictures(data, studio.G.img_resolution, run_dir)
+    face_net = _face_net()
+    with Bars() as bars:
+        E = train_encoder(
+            config, studio.G, people, run_dir, bars, face_model=None if face_net is None else face_net.to(studio.device)
+        )
+    provenance = {"network": studio.digest, "data": people.digest, "pictures": len(people), "config": asdict(config)}
+    save_net(E, path, provenance=provenance, use_half=True)
+    typer.echo(path)
+
+
+@app.command()
+def directions(
+    run_dir: RunDir,
+    network: Network = DEFAULT_NETWORK,
+    settings: Settings = None,
+    out: OutFile = None,
+    device: Device = "auto",
+    dry_run: DryRun = False,
+) -> None:
+    """Find smile, age and yaw in a generator; lay them beside it as directions-<its name>.safetensors to use them.
+
+    Example: mien train directions --run-dir runs/directions --network my.safetensors
+    """
+    from mien.app.studio import Studio
+    from mien.edits.attributes import SHIPPED, face_scorer
+    from mien.edits.directions import save_directions
+    from mien.edits.find import FindConfig, find_directions
+
+    config = configured(FindConfig, settings)
+    _shown(config, dry_run)
+    path = _out(out, run_dir, "directions")
+    studio = Studio(network, device=device)
+    assert studio.face_net is not None
+    with Bars() as bars:
+        found = find_directions(
+            studio.G, face_scorer(studio.face_net), SHIPPED, config=config, network=studio.digest, on_step=bars
+        )
+    save_directions(found, path)
+    typer.echo(path)
+
+
+@app.command()
+def faces(
+    data: Data,
+    ages: Annotated[Path, typer.Option("--ages", help="Zip of tight face crops with a .csv of ages and genders.")],
+    run_dir: RunDir,
+    settings: Settings = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the face network: identity, pose, expression, age, gender.
+
+    Example: mien train faces --data faces128.zip --ages ages128.zip --run-dir runs/faces
+    """
+    from mien.training.faces import FaceTrainConfig, train_faces
+    from mien.weights.load import save_net
+
+    config = configured(FaceTrainConfig, settings)
+    _shown(config, dry_run)
+    path = _out(out, run_dir, FACE_NET)
+    with Bars() as bars:
+        net = train_faces(config, faces=data, ages=ages, run_dir=run_dir, cache=run_dir.parent / "cache", on_step=bars)
+    save_net(net, path, provenance={"config": asdict(config)}, use_half=True)
+    typer.echo(path)
+
+
+@app.command()
+def detector(
+    data: Annotated[Path, typer.Option("--data", help="Zip of whole photos with a .csv of boxes and points.")],
+    run_dir: RunDir,
+    settings: Settings = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the face detector.
+
+    Example: mien train detector --data scenes250.zip --run-dir runs/detector
+    """
+    from mien.training.detector import DetectorConfig, train
+    from mien.weights.load import save_net
+
+    config = configured(DetectorConfig, settings)
+    _shown(config, dry_run)
+    path = _out(out, run_dir, DETECTOR)
+    with Bars() as bars:
+        net = train(config, data, run_dir, bars)
+    save_net(net, path, provenance={"config": asdict(config)}, use_half=True)
+    typer.echo(path)
