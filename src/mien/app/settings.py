@@ -7,7 +7,7 @@ __all__ = ["DEFAULT_NETWORK", "DETECTOR", "DEVICES", "FACE_NET", "METHODS", "PRE
 DEFAULT_NETWORK = "faces-64"
 """The generator that is used when none is named."""
 
-DETECTOR, FACE_NET = "detector", "face-net"
+DETECTOR, FACE_NET = "detector", "face-features"
 """Names of the bundled networks that find and read faces."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
