@@ -104,14 +104,16 @@ def gan(
     from mien.losses import perceptual
     from mien.training.gan import train_gan
     from mien.training.gan_step import GanConfig
+    from mien.training.ranks import own_device
+    from mien.training.validation import FaceScores
     from mien.weights.load import save_net
 
     config = configured(GanConfig, settings)
     _shown(config, dry_run)
     path = _out(out, run_dir, "generator")
     people, held_out = _pictures(data, config.img_resolution, run_dir)
-    face_net = _face_net() if config.perceptual_weight > 0 else None
-    device_ = pick_device(device)
+    face_net = _face_net()
+    device_ = own_device(str(pick_device(device)))
     if face_net is not None:
         face_net.to(device_)
     with Bars() as bars:
@@ -123,6 +125,9 @@ def gan(
             held_out=held_out.pixels[:16].float() / 127.5 - 1 if len(held_out) else None,
             device=device_,
             perceptual=None if face_net is None else lambda a, b: perceptual(face_net.maps(a), face_net.maps(b)),
+            evaluate=FaceScores.of(face_net, people.pixels, held_out.pixels)
+            if face_net and len(held_out) > 1
+            else None,
         )
     provenance = {"data": people.digest, "pictures": len(people), "config": asdict(config)}
     save_net(G, path, provenance=provenance, use_half=True)
