@@ -1,7 +1,8 @@
 """Photo to faces: every face as a box, five points and a score, largest first.
 
 The photo is looked at twice, near its own size for far faces and small for near ones, with a margin around it, so that
-a face that fills the picture or is cut by its border is found too. What several cells say of one face is averaged.
+a face that fills the picture or is cut by its border is found too. What several cells say of one face is averaged,
+then the refiner looks at the face again and corrects its points and score.
 
 Source: Bazarevsky et al. 2019 (BlazeFace: predictions of one face are blended), Sec. 3.3, arXiv:1907.05047.
 """
@@ -23,6 +24,7 @@ from torch import Tensor
 from mien.errors import InputError, NoFaceError
 from mien.images import to_tensor
 from mien.nets.detector import STRIDES, Detector, iou, nms
+from mien.nets.refiner import frame_of, sample_crops
 from mien.weights.load import load_net
 
 __all__ = ["MIN_SCORE", "Face", "detect", "load_detector", "one_face"]
@@ -33,6 +35,7 @@ MIN_SCORE = 0.5
 NEAR_PX = 320  # Longest side of the small view.
 MAX_ENLARGE = 2.0
 MARGIN = 0.2  # Width of the empty margin around the small view, in longest sides; the large one gets a stride.
+MIN_PROPOSAL = 0.25  # Cells that say less are not looked at again.
 MAX_CANDIDATES = 1000  # Cells that are compared, best first.
 SAME_FACE_IOU, BLEND_IOU = 0.35, 0.6  # Boxes that overlap more are one face; those that agree so well are averaged.
 
@@ -98,40 +101,60 @@ def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest
     longest = max(photo.size)
     far_px = min(longest_px, round(MAX_ENLARGE * longest))
     near_px = min(NEAR_PX, far_px)
-    views = [_look(net, photo, near_px, margin_px=round(MARGIN * near_px), min_score=min_score)]
+    views = [_View(net, photo, near_px, margin_px=round(MARGIN * near_px))]
     if far_px > near_px:
-        views.append(_look(net, photo, far_px, margin_px=STRIDES[0], min_score=min_score))
-    scores, boxes, points = (torch.cat(parts) for parts in zip(*views, strict=True))
+        views.append(_View(net, photo, far_px, margin_px=STRIDES[0]))
+    scores, boxes, points = (torch.cat(parts) for parts in zip(*(view.propose() for view in views), strict=True))
     best = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
-    faces = _blend(scores[best], boxes[best], points[best])
+    scores, boxes, points = _blend(scores[best], boxes[best], points[best])
+    scores, points = views[-1].refine(scores, points)
+    faces = [
+        Face(box.double().numpy(), five.double().numpy(), float(score))
+        for score, box, five in zip(scores, boxes, points, strict=True)
+        if score >= min_score
+    ]
     return sorted(faces, key=lambda face: -face.area_px)
 
 
-def _look(
-    net: Detector, photo: Image, longest_px: int, *, margin_px: int, min_score: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return scores [K], boxes [K, 4] and points [K, 5, 2] in px of the photo, from one view of it."""
-    shrink = longest_px / max(photo.size)
-    width, height = (max(1, round(side * shrink)) for side in photo.size)
-    view = photo
-    if view.size != (width, height):
-        view = photo.resize((width, height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
-    weight = next(net.parameters())
-    img = to_tensor(view).to(weight.device, weight.dtype)
-    right, bottom = (margin_px + -(side + 2 * margin_px) % STRIDES[-1] for side in (width, height))
-    logits, boxes, points = (out[0] for out in net(F.pad(img, (margin_px, right, margin_px, bottom))))
-    keep = logits > math.log(min_score / (1 - min_score))
-    scale = torch.tensor([photo.width / width, photo.height / height], device=weight.device)
-    boxes = (boxes[keep] - margin_px) * scale.repeat(2)
-    return logits[keep].sigmoid().cpu(), boxes.cpu(), ((points[keep] - margin_px) * scale).cpu()
+class _View:
+    """The photo at one size, with a margin: what the networks see, and the way back to px of the photo."""
+
+    def __init__(self, net: Detector, photo: Image, longest_px: int, *, margin_px: int) -> None:
+        shrink = longest_px / max(photo.size)
+        width, height = (max(1, round(side * shrink)) for side in photo.size)
+        if photo.size != (width, height):
+            small = photo.resize((width, height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
+        else:
+            small = photo
+        weight = next(net.parameters())
+        right, bottom = (margin_px + -(side + 2 * margin_px) % STRIDES[-1] for side in (width, height))
+        img = to_tensor(small).to(weight.device, weight.dtype)
+        self.net = net
+        self.img = F.pad(img, (margin_px, right, margin_px, bottom))
+        self.margin_px = margin_px
+        self.scale = torch.tensor([photo.width / width, photo.height / height])
+
+    def propose(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores [K], boxes [K, 4] and points [K, 5, 2] px of the cells that may be a face."""
+        logits, boxes, points = (out[0].cpu() for out in self.net(self.img))
+        keep = logits > math.log(MIN_PROPOSAL / (1 - MIN_PROPOSAL))
+        boxes, points = boxes[keep].unflatten(1, (2, 2)), points[keep]
+        return logits[keep].sigmoid(), self._to_photo(boxes).flatten(1), self._to_photo(points)
+
+    def refine(self, scores: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Look closer at faces with `scores` [K] and `points` [K, 5, 2] px: the same, corrected."""
+        frame = frame_of((points / self.scale + self.margin_px).to(self.img.device))
+        said = self.net.refiner(sample_crops(self.img, frame))
+        closer = self._to_photo(frame.to_picture(said.points).cpu())
+        return (scores * said.logits.sigmoid().cpu()).sqrt(), closer
+
+    def _to_photo(self, points: Tensor) -> Tensor:
+        return (points - self.margin_px) * self.scale
 
 
-def _blend(scores: Tensor, boxes: Tensor, points: Tensor) -> list[Face]:
-    """Make one face of each heap of candidates: the mean, weighted by score, of those that agree with the best."""
-    faces = []
-    for i in nms(boxes, scores, max_iou=SAME_FACE_IOU).tolist():
-        agree = scores * (iou(boxes[i], boxes) > BLEND_IOU)
-        weights = (agree / agree.sum()).double()
-        box, landmarks = weights @ boxes.double(), torch.einsum("k,kpc->pc", weights, points.double())
-        faces.append(Face(box.numpy(), landmarks.numpy(), float(scores[i])))
-    return faces
+def _blend(scores: Tensor, boxes: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Make one face of each heap of candidates: the best score, and the mean of those that agree with the best box."""
+    best = nms(boxes, scores, max_iou=SAME_FACE_IOU)
+    weights = scores * (iou(boxes[best, None], boxes) > BLEND_IOU)  # [faces, candidates]
+    weights = weights / weights.sum(1, keepdim=True)
+    return scores[best], weights @ boxes, torch.einsum("fk,kpc->fpc", weights, points)

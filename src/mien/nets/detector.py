@@ -2,7 +2,7 @@
 
 Three levels of strides 8, 16 and 32 look for faces of about 10-56, 40-112 and 80-400 px; each cell of a level predicts
 one face, without anchors. Depthwise separable convolutions and a top-down pyramid keep it at a quarter of a million
-numbers.
+numbers; the refiner that reads each face again has as many.
 
 Source: Tian et al. 2019 (FCOS), arXiv:1904.01355; Deng et al. 2019 (RetinaFace), arXiv:1905.00641; Wu et al. 2023
 (YuNet), doi:10.1007/s11633-023-1423-y; Lin et al. 2017 (feature pyramids), arXiv:1612.03144.
@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mien.nets.refiner import Refiner
 
 __all__ = [
     "STRIDES",
@@ -202,6 +204,7 @@ class Detector(nn.Module):
         channels: feature maps at strides 2, 4, 8, 16, 32.
         num_blocks: residual blocks at strides 8, 16, 32.
         pyramid_channels: feature maps of the pyramid and the heads.
+        refiner_kwargs: arguments of the `refiner`, which looks at each found face again; `forward` does not use it.
         norm: batch normalisation, for training; `fold_norm` makes the equal network without.
     """
 
@@ -211,6 +214,7 @@ class Detector(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 96, 128),
         num_blocks: Sequence[int] = (2, 2, 2),
         pyramid_channels: int = 64,
+        refiner_kwargs: Mapping[str, Any] | None = None,
         norm: bool = False,
     ) -> None:
         super().__init__()
@@ -218,6 +222,7 @@ class Detector(nn.Module):
             "channels": list(channels),
             "num_blocks": list(num_blocks),
             "pyramid_channels": pyramid_channels,
+            "refiner_kwargs": dict(refiner_kwargs or {}),
             "norm": norm,
         }
         c2, c4, *widths = channels
@@ -231,6 +236,7 @@ class Detector(nn.Module):
             self.stages.append(nn.Sequential(down, *[Block(width, norm=norm) for _ in range(depth)]))
         self.lateral = nn.ModuleList(nn.Conv2d(width, pyramid_channels, 1) for width in widths)
         self.heads = nn.ModuleList(Head(pyramid_channels, norm=norm) for _ in widths)
+        self.refiner = Refiner(**(refiner_kwargs or {}))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, img: Tensor) -> Predictions:

@@ -1,4 +1,4 @@
-"""Train the face detector on mosaics of photos.
+"""Train the face detector on mosaics of photos, then its refiner.
 
 Each cell of a level is a face, nothing, or not asked: faces that are too small, too blurred or mostly cut off are
 neither right nor wrong. The score learns how well the box fits, so that it ranks the boxes too.
@@ -9,23 +9,27 @@ arXiv:2006.04388; Rezatofighi et al. 2019 (generalised IoU), arXiv:1902.09630.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.atomic import replacing, write_text
 from mien.errors import InputError
 from mien.nets.detector import Cells, Detector, Predictions, cells, fold_norm, giou, iou
+from mien.nets.refiner import Refiner
 from mien.report import Sink, Step, ignore
 from mien.training.mosaics import FACE, UNSURE, Mosaics, Targets, load_scenes
+from mien.training.refiner import propose, refiner_loss
 
 __all__ = ["Assignment", "DetectorConfig", "assign", "detector_loss", "learning_rate", "train"]
 
@@ -33,19 +37,25 @@ LEVEL_SIZES = {8: (0.0, 56.0), 16: (40.0, 112.0), 32: (80.0, math.inf)}  # Sides
 POSITIVE_RADIUS, UNSURE_RADIUS = 1.0, 1.5  # Cells this near to a face's middle, in strides, are it, or are not asked.
 POINT_BLUR = 0.02  # Distance of the points, in sides of the box, under which their loss turns quadratic.
 
+Net = TypeVar("Net", bound=nn.Module)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
     """Settings of `train`."""
 
-    num_steps: int = 6000  # Optimiser steps.
-    batch_size: int = 16  # Mosaics in a step.
+    num_steps: int = 6000  # Optimiser steps of the detector.
+    num_refiner_steps: int = 1500  # Optimiser steps of the refiner, after them.
+    batch_size: int = 8  # Mosaics in a step.
     size_px: int = 256  # Side of a mosaic, a multiple of 32.
-    lr: float = 2e-3  # Highest learning rate of AdamW, reached after `warmup_steps`, falling along a cosine.
+    lr: float = 1.5e-3  # Highest learning rate of AdamW, reached after `warmup_steps`, falling along a cosine.
+    refiner_lr: float = 2e-3  # The same for the refiner.
     warmup_steps: int = 200
     weight_decay: float = 5e-4
     box_weight: float = 2.0  # Weight of the generalised IoU loss.
     points_weight: float = 15.0  # Weight of the distance of the points, in sides of the box.
+    num_drawings: int = 600  # Drawn tiles without a face.
+    num_proposals: int = 64  # Right and wrong proposals, each at most so many, in a step of the refiner.
     ema_decay: float = 0.998  # Of the weights that are kept.
     snapshot_steps: int = 250  # Steps between two saved states.
     precision: str = "bf16"  # bf16 or fp32.
@@ -111,16 +121,16 @@ def detector_loss(found: Predictions, targets: Targets, at: Cells, config: Detec
     return losses
 
 
-def learning_rate(step: int, config: DetectorConfig) -> float:
+def learning_rate(step: int, *, highest: float, warmup_steps: int, num_steps: int) -> float:
     """Return the learning rate of `step`: a linear rise, then half a cosine down to a hundredth."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
-    return config.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+    if step < warmup_steps:
+        return highest * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    return highest * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 
 @torch.no_grad()
-def _average(kept: Detector, net: Detector, decay: float) -> None:
+def _average(kept: nn.Module, net: nn.Module, decay: float) -> None:
     for old, new in zip(kept.state_dict().values(), net.state_dict().values(), strict=True):
         if old.is_floating_point():
             old.lerp_(new, 1 - decay)
@@ -128,50 +138,39 @@ def _average(kept: Detector, net: Detector, decay: float) -> None:
             old.copy_(new)
 
 
-def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ignore) -> Detector:
-    """Train a detector; the same call goes on where a killed run stopped, to the same numbers.
+@dataclass(frozen=True, kw_only=True)
+class _Stage(Generic[Net]):
+    """How one network learns: `losses` of (network, step, img, targets) are its parts and their sum `loss`."""
 
-    Args:
-        config: settings.
-        data: `scenes250.zip` with `scenes250.csv` beside it.
-        run_dir: folder for options.json, stats.jsonl and state.pt; decoded pictures are kept in the folder above.
-        on_step: hears of every step; may raise `Cancelled`.
+    name: str
+    losses: Callable[[Net, int, Tensor, Targets], dict[str, Tensor]]
+    first_batch: int
+    num_steps: int
+    lr: float
 
-    Returns:
-        The average of the weights, with normalisation folded in: ready to be saved.
-    """
-    torch.manual_seed(config.seed)
-    net = Detector(norm=True)
-    kept = Detector(norm=True)
-    kept.load_state_dict(net.state_dict())
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    first = 0
-    write_text(json.dumps(dataclasses.asdict(config), indent=1), run_dir / "options.json")
-    state_path = run_dir / "state.pt"
+
+def _learn(stage: _Stage[Net], net: Net, mosaics: Mosaics, config: DetectorConfig, run_dir: Path, on_step: Sink) -> Net:
+    """Train `net` from where <stage>.pt stands, and return the running average of its weights."""
+    kept = copy.deepcopy(net)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=stage.lr, weight_decay=config.weight_decay)
+    first, state_path = 0, run_dir / f"{stage.name}.pt"
     if state_path.exists():
         state = torch.load(state_path, weights_only=True)
         net.load_state_dict(state["net"])
         kept.load_state_dict(state["kept"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-    mosaics = Mosaics(
-        *load_scenes(data, run_dir.parent / "cache"),
-        batch_size=config.batch_size,
-        size_px=config.size_px,
-        seed=config.seed,
-    )
-    at = cells(config.size_px, config.size_px)
     net.train()
-    with ThreadPoolExecutor(1) as ahead, open(run_dir / "stats.jsonl", "a", encoding="utf-8") as stats:
-        coming = ahead.submit(mosaics.batch, first)
-        for step in range(first, config.num_steps):
+    with ThreadPoolExecutor(1) as ahead, open(run_dir / f"{stage.name}.jsonl", "a", encoding="utf-8") as stats:
+        coming = ahead.submit(mosaics.batch, stage.first_batch + first)
+        for step in range(first, stage.num_steps):
             img, targets = coming.result()
-            coming = ahead.submit(mosaics.batch, step + 1)
+            coming = ahead.submit(mosaics.batch, stage.first_batch + step + 1)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-                found = net(img)
-            losses = detector_loss(found, targets, at, config)
+                group["lr"] = learning_rate(
+                    step, highest=stage.lr, warmup_steps=config.warmup_steps, num_steps=stage.num_steps
+                )
+            losses = stage.losses(net, step, img, targets)
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -179,10 +178,69 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
             _average(kept, net, min(config.ema_decay, (1 + step) / (10 + step)))
             scalars = {name: float(value.detach()) for name, value in losses.items()}
             stats.write(json.dumps({"step": step, **scalars}) + "\n")
-            if (step + 1) % config.snapshot_steps == 0 or step + 1 == config.num_steps:
+            if (step + 1) % config.snapshot_steps == 0 or step + 1 == stage.num_steps:
                 stats.flush()
                 state = {"net": net.state_dict(), "kept": kept.state_dict(), "step": step + 1}
                 with replacing(state_path) as part:
                     torch.save(state | {"optimizer": optimizer.state_dict()}, part)
-            on_step(Step("detector", step + 1, config.num_steps, scalars))
-    return fold_norm(kept)
+            on_step(Step(stage.name, step + 1, stage.num_steps, scalars))
+    return kept.eval()
+
+
+def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ignore) -> Detector:
+    """Train a detector, then the refiner on its proposals; the same call goes on where a killed run stopped.
+
+    Args:
+        config: settings.
+        data: `scenes250.zip` with `scenes250.csv` beside it.
+        run_dir: folder for options.json and the states and losses of both stages; decoded pictures are kept in the
+            folder above.
+        on_step: hears of every step; may raise `Cancelled`.
+
+    Returns:
+        The averages of the weights, with normalisation folded in: ready to be saved.
+
+    Raises:
+        InputError: no data there.
+    """
+    torch.manual_seed(config.seed)
+    write_text(json.dumps(dataclasses.asdict(config), indent=1), run_dir / "options.json")
+    mosaics = Mosaics(
+        *load_scenes(data, run_dir.parent / "cache"),
+        batch_size=config.batch_size,
+        size_px=config.size_px,
+        num_drawings=config.num_drawings,
+        seed=config.seed,
+    )
+    at = cells(config.size_px, config.size_px)
+
+    def autocast() -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16")
+
+    def find(net: Detector, _step: int, img: Tensor, targets: Targets) -> dict[str, Tensor]:
+        with autocast():
+            found = net(img)
+        return detector_loss(found, targets, at, config)
+
+    stage = _Stage(name="detector", losses=find, first_batch=0, num_steps=config.num_steps, lr=config.lr)
+    detector = fold_norm(_learn(stage, Detector(norm=True), mosaics, config, run_dir, on_step))
+
+    def refine(net: Refiner, step: int, img: Tensor, targets: Targets) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(1_000_003 * config.seed + step)
+        with torch.no_grad(), autocast():
+            found = detector(img)
+        proposals = propose(found, img, targets, most=config.num_proposals, generator=generator)
+        with autocast():
+            said = net(proposals.crops)
+        return refiner_loss(said, proposals)
+
+    closer = _Stage(
+        name="refiner",
+        losses=refine,
+        first_batch=config.num_steps,
+        num_steps=config.num_refiner_steps,
+        lr=config.refiner_lr,
+    )
+    refiner = _learn(closer, Refiner(**detector.init_kwargs["refiner_kwargs"]), mosaics, config, run_dir, on_step)
+    detector.refiner.load_state_dict(refiner.state_dict())
+    return detector

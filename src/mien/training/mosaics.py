@@ -8,6 +8,7 @@ Source: Bochkovskiy et al. 2020 (mosaics), Sec. 3.3, arXiv:2004.10934.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from itertools import pairwise
@@ -91,6 +92,7 @@ FACE_FREE = (
 """Pictures without a face that scikit-image carries; coins show heads, and four others are for tests."""
 
 
+@functools.cache
 def _face_free_tiles(num_drawings: int, seed: int) -> Tensor:
     """Return tiles without a face, uint8 [N, 3, 250, 250]: drawings, and pieces of scikit-image's pictures."""
     import skimage.data
@@ -136,7 +138,7 @@ class Mosaics:
         min_face_px: float = 10.0,
         min_label_score: float = 0.7,
         negative_share: float = 0.12,
-        num_drawings: int = 600,
+        num_drawings: int,
         seed: int = 0,
     ) -> None:
         self.batch_size, self.size_px, self.seed = batch_size, size_px, seed
@@ -162,7 +164,7 @@ class Mosaics:
         """Return img [N, 3, size_px, size_px] in [-1, 1] and its labels."""
         rng = np.random.default_rng((self.seed, 2, step))
         drawn = [self._mosaic(rng) for _ in range(self.batch_size)]
-        most = max(len(kinds) for _, _, kinds in drawn)
+        most = max(1, *(len(kinds) for _, _, kinds in drawn))
         faces = torch.zeros(len(drawn), most, 7, 2)
         kinds = torch.zeros(len(drawn), most, dtype=torch.int64)
         for i, (_, found, kind) in enumerate(drawn):
