@@ -29,6 +29,7 @@ __all__ = [
     "setup_filter",
     "upfirdn2d",
     "upsample2d",
+    "weight_energy",
 ]
 
 Padding = int | Sequence[int]
@@ -230,7 +231,9 @@ def _taps(f: Tensor | None) -> tuple[int, int]:
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
 
 
-def filter2d(x: Tensor, f: Tensor | None, *, padding: Padding = 0, flip_filter: bool = False, gain: float = 1) -> Tensor:
+def filter2d(
+    x: Tensor, f: Tensor | None, *, padding: Padding = 0, flip_filter: bool = False, gain: float = 1
+) -> Tensor:
     """Filter [N, C, H, W] and keep its size; `padding` is beyond that."""
     (fw, fh), (left, right, top, bottom) = _taps(f), _sides(padding)
     sides = (left + fw // 2, right + (fw - 1) // 2, top + fh // 2, bottom + (fh - 1) // 2)
@@ -275,12 +278,13 @@ class Activation:
     func: Callable[[Tensor, float], Tensor]
     alpha: float = 0.0
     gain: float = 1.0
+    is_homogeneous: bool = False  # f(g x) = g f(x) for g > 0, so that a gain can go before it
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation(lambda x, _: x),
-    "relu": Activation(lambda x, _: F.relu(x), gain=math.sqrt(2)),
-    "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), alpha=0.2, gain=math.sqrt(2)),
+    "linear": Activation(lambda x, _: x, is_homogeneous=True),
+    "relu": Activation(lambda x, _: F.relu(x), gain=math.sqrt(2), is_homogeneous=True),
+    "lrelu": Activation(F.leaky_relu, alpha=0.2, gain=math.sqrt(2), is_homogeneous=True),
     "tanh": Activation(lambda x, _: torch.tanh(x)),
     "sigmoid": Activation(lambda x, _: torch.sigmoid(x)),
     "elu": Activation(lambda x, _: F.elu(x)),
@@ -312,12 +316,16 @@ def bias_act(
         clamp: limit of the absolute value, last; None for no limit.
     """
     spec = ACTIVATIONS[act]
-    if b is not None:
-        x = x + b.to(x.dtype).reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
-    x = spec.func(x, spec.alpha if alpha is None else alpha)
     gain = spec.gain if gain is None else gain
-    if gain != 1:
-        x = x * gain
+    before, after = (gain, 1.0) if spec.is_homogeneous and gain > 0 else (1.0, gain)
+    if b is not None:
+        b = b.to(x.dtype).reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
+        x = torch.add(b * before, x, alpha=before)  # one pass over x
+    elif before != 1:
+        x = x * before
+    x = spec.func(x, spec.alpha if alpha is None else alpha)
+    if after != 1:
+        x = x * after
     if clamp is not None and clamp >= 0:
         x = x.clamp(-clamp, clamp)
     return x
@@ -385,8 +393,11 @@ def conv2d_resample(
         left, right = left + (fw - down + 1) // 2, right + (fw - down) // 2
         top, bottom = top + (fh - down + 1) // 2, bottom + (fh - down) // 2
     sides = (left, right, top, bottom)
-    kernel = w if flip_weight else w.flip([2, 3])
+    if up > 1 and not flip_filter and (kh, kw) != (1, 1):
+        x = _upsample_and_convolve(x, w, f, up=up, sides=sides, groups=groups, flip_weight=flip_weight)
+        return upfirdn2d(x, f, down=down) if down > 1 else x
 
+    kernel = w if flip_weight else w.flip([2, 3])
     if (kh, kw) == (1, 1) and up == 1 and down > 1:  # shrink first, then mix channels
         x = upfirdn2d(x, f, down=down, padding=sides, flip_filter=flip_filter)
         return _convolve(x, kernel, groups=groups)
@@ -396,14 +407,16 @@ def conv2d_resample(
     if up == 1 and down > 1:
         x = upfirdn2d(x, f, padding=sides, flip_filter=flip_filter)
         return _convolve(x, kernel, stride=down, groups=groups)
-    if up > 1 and not flip_filter:
-        x = _upsample_and_convolve(x, w, f, up=up, sides=sides, groups=groups, flip_weight=flip_weight)
-        return upfirdn2d(x, f, down=down) if down > 1 else x
     if up == 1 and left == right >= 0 and top == bottom >= 0:
         return _convolve(x, kernel, padding=(top, left), groups=groups)
     x = upfirdn2d(x, f if up > 1 else None, up=up, padding=sides, gain=up**2, flip_filter=flip_filter)
     x = _convolve(x, kernel, groups=groups)
     return upfirdn2d(x, f, down=down, flip_filter=flip_filter) if down > 1 else x
+
+
+def weight_energy(weight: Tensor) -> Tensor:
+    """Return the squared length of the kernels of `weight` [O, I, kh, kw], [O, I]: what demodulation needs of it."""
+    return weight.square().sum(dim=[2, 3])
 
 
 def modulated_conv2d(
@@ -418,6 +431,7 @@ def modulated_conv2d(
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
     flip_weight: bool = True,
+    energy: Tensor | None = None,
 ) -> Tensor:
     """Convolve each sample with a weight whose input channels its style scales, then normalise its outputs.
 
@@ -435,6 +449,7 @@ def modulated_conv2d(
         resample_filter: filter from `setup_filter`.
         demodulate: normalise each output feature map.
         flip_weight: correlate (True) or convolve (False).
+        energy: `weight_energy(weight)` where it is known already.
 
     Returns:
         [N, O, H*up/down, W*up/down] in the type of `x`.
@@ -443,8 +458,9 @@ def modulated_conv2d(
     """
     x = x * styles.to(x.dtype)[:, :, None, None]
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
-    if demodulate:
-        energy = weight.square().sum(dim=[2, 3])  # [OI]
-        scale = (styles.square() @ energy.T + 1e-8).rsqrt()  # [NO]
-        x = x * scale.to(x.dtype)[:, :, None, None]
-    return x if noise is None else x + noise.to(x.dtype)
+    noise = None if noise is None else noise.to(x.dtype)
+    if not demodulate:
+        return x if noise is None else x + noise
+    energy = weight_energy(weight) if energy is None else energy
+    scale = (styles.square() @ energy.T + 1e-8).rsqrt().to(x.dtype)[:, :, None, None]  # [NO11]
+    return x * scale if noise is None else torch.addcmul(noise, x, scale)

@@ -24,6 +24,7 @@ from mien.nets.ops import (
     normalize_2nd_moment,
     setup_filter,
     upsample2d,
+    weight_energy,
 )
 
 __all__ = ["Discriminator", "Generator", "MappingNetwork", "SynthesisNetwork", "channels_at"]
@@ -74,8 +75,8 @@ class FullyConnectedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Carry [N, in_features] to [N, out_features]."""
-        w = (self.weight * self.weight_gain).to(x.dtype)
-        return bias_act(x @ w.T, self.bias * self.bias_gain, act=self.activation)
+        x = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_gain, alpha=self.weight_gain)
+        return bias_act(x, act=self.activation)
 
 
 class Conv2dLayer(nn.Module):
@@ -118,6 +119,24 @@ class Conv2dLayer(nn.Module):
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+
+
+class WeightCache:
+    """A weight in the type of the feature maps and its energy, made anew only when it has changed."""
+
+    def __init__(self) -> None:
+        self._held: tuple[tuple[Any, ...], Tensor, Tensor] | None = None
+
+    def __call__(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return `weight` [O, I, kh, kw] as `dtype`, and its energy [O, I]."""
+        is_trained = weight.requires_grad and torch.is_grad_enabled()
+        if is_trained or torch.compiler.is_compiling():
+            return weight.to(dtype), weight_energy(weight)
+        key = (dtype, weight.device, weight.data_ptr(), weight._version, torch.is_inference_mode_enabled())
+        held = self._held  # read once: other threads may replace it
+        if held is None or held[0] != key:
+            held = self._held = (key, weight.to(dtype), weight_energy(weight))
+        return held[1], held[2]
 
 
 class MappingNetwork(nn.Module):
@@ -226,6 +245,7 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.cache = WeightCache()
 
     def noise(self, num: int, noise_mode: str, given: Tensor | None) -> Tensor | None:
         """Return the scaled noise [N or 1, 1, resolution, resolution], or None."""
@@ -244,10 +264,12 @@ class SynthesisLayer(nn.Module):
         self, x: Tensor, w: Tensor, noise_mode: str = "random", noise: Tensor | None = None, gain: float = 1.0
     ) -> Tensor:
         """Carry x [N, in, h, w] to [N, out, resolution, resolution] in the style w [N, w_dim]."""
+        weight, energy = self.cache(self.weight, x.dtype)
         x = modulated_conv2d(
             x,
-            self.weight,
+            weight,
             self.affine(w),
+            energy=energy,
             noise=self.noise(x.shape[0], noise_mode, noise),
             up=self.up,
             padding=self.padding,
@@ -261,27 +283,24 @@ class SynthesisLayer(nn.Module):
 class ToRGBLayer(nn.Module):
     """Feature maps to colours by a modulated 1x1 convolution, without demodulation."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        w_dim: int,
-        kernel_size: int = 1,
-        conv_clamp: float | None = None,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, conv_clamp: float | None = None) -> None:
         super().__init__()
         self.conv_clamp = conv_clamp
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Carry x [N, in, H, W] to [N, out, H, W] in the style w [N, w_dim]."""
+        """Carry x [N, in, H, W] to [N, out, H, W] in the style w [N, w_dim].
+
+        So few colours are cheaper by a weight per sample than by scaling all feature maps.
+        """
         styles = self.affine(w) * self.weight_gain
-        x = modulated_conv2d(x, self.weight, styles, padding=self.weight.shape[2] // 2, demodulate=False)
-        return bias_act(x, self.bias, clamp=self.conv_clamp)
+        weight = self.weight.flatten(1) * styles[:, None]  # [NOI]
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N,HW,I], a view of channels-last maps
+        y = (pixels @ weight.to(x.dtype).mT).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return bias_act(y, self.bias, clamp=self.conv_clamp)
 
 
 class SynthesisBlock(nn.Module):

@@ -1,0 +1,162 @@
+"""Speed of StyleGAN2 at 256 px as ratios to the official code, measured in turns in one process.
+
+    python bench/speed.py --official DIR      DIR: a checkout of github.com/NVlabs/stylegan2-ada-pytorch
+    python bench/speed.py                     own times alone
+
+Random weights, constant noise, no truncation. Each round runs every variant once, one after another, so that other work
+on the machine weighs on all of them; a ratio is the median over rounds of official / variant, by wall time and by
+processor time of both cores (the robust one on a shared machine). Compiled variants are left out where there is no
+compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mien.nets.stylegan2 import Generator
+
+KWARGS: dict[str, Any] = dict(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, img_channels=3)
+KWARGS |= dict(mapping_kwargs={"num_layers": 8}, synthesis_kwargs={"channel_base": 16384, "channel_max": 512})
+
+Work = Callable[[], Tensor]
+
+
+def build() -> Generator:
+    """The official 256 px configuration with random weights that make every part count."""
+    torch.manual_seed(0)
+    G = Generator(**KWARGS).eval().requires_grad_(False)
+    for block in G.synthesis.blocks():
+        for layer in block.layers():
+            layer.noise_strength.fill_(0.1)
+            layer.bias.normal_(std=0.1)
+    return G
+
+
+def build_official(folder: Path, G: Generator) -> torch.nn.Module:
+    """The official network with the same weights."""
+    sys.path.insert(0, str(folder))
+    sys.modules.setdefault("requests", ModuleType("requests"))  # the official code imports it for downloads
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from training.networks import Generator as Official  # type: ignore[import-not-found]
+    official = Official(**KWARGS).eval().requires_grad_(False)
+    official.load_state_dict(G.state_dict())
+    return official
+
+
+def with_gradient(render: Callable[[Tensor], Tensor], ws: Tensor) -> Work:
+    """One step of a projection: forward, and backward to ws."""
+
+    def work() -> Tensor:
+        x = ws.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(render(x).square().sum(), x)
+        return grad
+
+    return work
+
+
+def without_gradient(render: Callable[[Tensor], Tensor], ws: Tensor) -> Work:
+    def work() -> Tensor:
+        with torch.no_grad():
+            return render(ws)
+
+    return work
+
+
+def renderers(G: Generator, official: torch.nn.Module | None) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Ways to turn ws into pictures; the first one is what the others are compared with."""
+    found: dict[str, Callable[[Tensor], Tensor]] = {}
+    if official is not None:
+        found["official"] = lambda ws: official.synthesis(ws, noise_mode="const", force_fp32=True)
+    plain = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    for name, dtype in plain.items():
+        found[name] = lambda ws, dtype=dtype: G.synthesis(ws, noise_mode="const", dtype=dtype)
+    if shutil.which("g++") or shutil.which("clang++"):
+        compiled = torch.compile(G.synthesis)
+        for name, dtype in plain.items():
+            found[f"{name} compiled"] = lambda ws, dtype=dtype: compiled(ws, noise_mode="const", dtype=dtype)
+    return found
+
+
+def measure(works: dict[str, Work], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Run every work in turns; return wall and processor seconds per round."""
+    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "core": []} for name in works}
+    for work in works.values():
+        work(), work()  # warm up, compile
+    for _ in range(rounds):
+        for name, work in works.items():
+            wall, core = time.perf_counter(), time.process_time()
+            work()
+            times[name]["wall"].append(time.perf_counter() - wall)
+            times[name]["core"].append(time.process_time() - core)
+    return times
+
+
+def report(title: str, works: dict[str, Work], rounds: int) -> list[str]:
+    """Measure and write one table; errors are against the first variant's result."""
+    exact = next(iter(works.values()))().float()
+    times = measure(works, rounds)
+    first = next(iter(works))
+    lines = [f"| {title} | wall ms | core ms | ratio wall | ratio core | max error | rms error / std |", "|---|" + "---|" * 6]
+    for name, work in works.items():
+        error = work().float() - exact
+        ms = {kind: 1000 * statistics.median(values) for kind, values in times[name].items()}
+        ratio = {
+            kind: statistics.median(a / b for a, b in zip(times[first][kind], values, strict=True))
+            for kind, values in times[name].items()
+        }
+        rms = (error.square().mean().sqrt() / exact.std()).item()
+        lines.append(
+            f"| {name} | {ms['wall']:.0f} | {ms['core']:.0f} | {ratio['wall']:.2f} | {ratio['core']:.2f} "
+            f"| {error.abs().max():.1e} | {rms:.1e} |"
+        )
+        print(lines[-1], file=sys.stderr)
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--official", type=Path, help="checkout of the official code")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="comma-separated parts of the names of variants")
+    parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--out", type=Path, help="file for the tables, markdown")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    G = build()
+    official = build_official(args.official, G) if args.official else None
+    ways = renderers(G, official)
+    if args.only:
+        wanted = args.only.split(",")
+        ways = {name: render for name, render in ways.items() if name in wanted}
+    lines = []
+    z = torch.randn(8, 512, generator=torch.Generator().manual_seed(1))
+    ws = G.mapping(z)
+    for batch in map(int, args.batches.split(",")):
+        works = {name: without_gradient(render, ws[:batch]) for name, render in ways.items()}
+        lines += report(f"render, batch {batch}", works, args.rounds)
+    lines += report("forward + backward to ws", {n: with_gradient(r, ws[:1]) for n, r in ways.items()}, args.rounds)
+    text = "\n".join(lines)
+    print(text)
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
