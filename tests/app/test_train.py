@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mien.edits.find import FindConfig
 from mien.errors import InputError
 from mien.training.encoder import EncoderConfig
 from mien.training.faces import FaceTrainConfig
-from mien.training.gan_step import GanConfig
+from mien.training.gan_step import PRESETS
 
 from .conftest import draw_photo
 
@@ -55,7 +56,7 @@ def test_settings_are_read_by_their_type() -> None:
 def test_dry_run_prints_the_settings_and_does_nothing(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shown = mien_train("gan", "--data", "none.zip", "--run-dir", run_dir, "--set", "kimg=3", "--dry-run")
-    assert json.loads(shown) == json.loads(json.dumps(GanConfig(kimg=3).__dict__))
+    assert json.loads(shown) == json.loads(json.dumps(asdict(replace(PRESETS["faces-64"], kimg=3))))
     for args in (["encoder"], ["faces", "--ages", "a.zip"], ["detector"]):
         mien_train(*args, "--data", "none.zip", "--run-dir", run_dir, "--dry-run")
     mien_train("directions", "--run-dir", run_dir, "--dry-run")
@@ -88,5 +89,6 @@ def test_encoder_and_directions_fit_their_generator(bundle: Path, faces: Path, t
 def test_errors_are_those_of_the_command_line(tmp_path: Path) -> None:
     missing = mien_train("encoder", "--data", tmp_path / "none.zip", "--run-dir", tmp_path / "r", code=2)
     assert "no data at" in missing
+    assert "no preset named 'x'" in mien_train("gan", "--data", "d", "--run-dir", tmp_path, "--preset", "x", code=2)
     assert "no setting named" in mien_train("directions", "--run-dir", tmp_path, "--set", "x=1", code=2)
     assert "does not end in .safetensors" in mien_train("directions", "--run-dir", tmp_path, "--out", "a.bin", code=2)

@@ -344,7 +344,7 @@ def _change(
     crops = studio.align(photo, source=path.name, face=face)
     codes = studio.invert(torch.cat([c.img for c in crops]), method=method, num_steps=steps, on_step=bars)
     for crop, code in zip(crops, codes, strict=True):
-        photo = studio.paste(photo, crop, studio.render(change(code)))
+        photo = studio.paste(photo, crop, change(code), code)
     return photo
 
 

@@ -18,7 +18,7 @@ from mien.app.figure import Section, Tile, draw_face, figure
 from mien.app.studio import Studio
 from mien.atomic import write_text
 from mien.faces.align import align
-from mien.images import grid, save_png, to_pil
+from mien.images import grid, save_png
 from mien.inversion.code import Inversion, save_inversion
 from mien.report import Sink, Step, ignore
 
@@ -101,8 +101,8 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
         save_png(studio.picture(code), outdir / "photo_0_inverted.png")
     with clock.stage("edit and paste"):
         edits = [(n, s) for n, s in PHOTO_EDITS if n in studio.directions.directions]
-        renders = [studio.render(studio.edit(code, {name: strength})) for name, strength in edits]
-        pasted = [studio.paste(photo, crop, img) for img in renders]
+        codes = [studio.edit(code, {name: strength}) for name, strength in edits]
+        pasted = [studio.paste(photo, crop, edited, code) for edited in codes]
         for (name, strength), image in zip(edits, pasted, strict=True):
             save_png(image, outdir / _file(name, strength))
     with clock.stage("invent people"):
@@ -126,7 +126,7 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
                     Tile(draw_face(photo, faces), f"{len(faces)} face{'s' * (len(faces) != 1)} found"),
                     Tile(large, "aligned"),
                     Tile(studio.picture(code), "inverted"),
-                    *(Tile(to_pil(img)[0], label) for img, label in zip(renders, labels, strict=True)),
+                    *(Tile(studio.picture(c), label) for c, label in zip(codes, labels, strict=True)),
                 ]
             ],
             208,

@@ -184,9 +184,17 @@ class Studio:
             faces = [faces[face]]
         return [align(photo, f, size_px or self.G.img_resolution, source=source) for f in faces]
 
-    def paste(self, photo: Image, crop: Crop, img: Tensor) -> Image:
-        """Put an edited crop back into its photo."""
-        return paste_back(photo, crop, img)
+    def paste(self, photo: Image, crop: Crop, edited: Inversion, unedited: Inversion) -> Image:
+        """Change the face in its photo as its render changed; what the generator could not show stays the photo's.
+
+        Args:
+            photo: that the crop was cut from, at the generator's side.
+            crop: where the face is.
+            edited: its code after the edit.
+            unedited: its code before.
+        """
+        change = self.render(edited) - self.render(unedited)
+        return paste_back(photo, crop, crop.img + change.cpu())
 
     def aligned(self, image: Image, *, source: str = "") -> Tensor:
         """Turn a picture that is an FFHQ crop already into img [1, 3, H, W] of the generator's side.

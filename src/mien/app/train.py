@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from contextlib import nullcontext
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
@@ -14,6 +15,7 @@ from mien.app.items import check_out
 from mien.app.screen import Bars
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, FACE_NET
 from mien.errors import InputError
+from mien.report import ignore
 
 if TYPE_CHECKING:
     from mien.nets.features import FaceNet
@@ -42,8 +44,8 @@ READERS: Mapping[Any, Callable[[str], Any]] = {
 }
 
 
-def configured(kind: type[Config], texts: list[str] | None) -> Config:
-    """Make a settings object from its defaults and what `--set` was given.
+def configured(kind: type[Config], texts: list[str] | None, *, preset: Config | None = None) -> Config:
+    """Make a settings object from a preset (or its defaults) and what `--set` was given.
 
     Raises:
         InputError: an unknown name, or a value of the wrong kind.
@@ -59,7 +61,7 @@ def configured(kind: type[Config], texts: list[str] | None) -> Config:
             values[name] = READERS[hints[name]](value)
         except (ValueError, KeyError):
             raise InputError(f"{text!r} does not fit {name}", hint=f"its default is {name}={known[name]}") from None
-    return kind(**values)
+    return replace(preset, **values) if preset is not None else kind(**values)  # type: ignore[type-var]
 
 
 def _shown(config: Any, dry_run: bool) -> None:
@@ -91,17 +93,24 @@ def _out(out: Path | None, run_dir: Path, name: str) -> Path:
 def gan(
     data: Data,
     run_dir: RunDir,
+    preset: Annotated[
+        str, typer.Option("--preset", help="Settings to begin from, by the network's name.")
+    ] = DEFAULT_NETWORK,
     settings: Settings = None,
     out: OutFile = None,
     device: Device = "auto",
+    use_tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Keep curves and samples in the run's folder.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train a generator (StyleGAN2 with ADA).
 
-    Example: mien train gan --data faces128.zip --run-dir runs/gan --set img_resolution=64 --set kimg=1000
+    Example: mien train gan --data faces128.zip --run-dir runs/gan --preset faces-128 --set kimg=1000
     """
     from mien.app.studio import pick_device
     from mien.losses import perceptual
+    from mien.track import tee, tensorboard
     from mien.training.gan import train_gan
     from mien.training.gan_step import GanConfig
     from mien.training.ranks import own_device
@@ -116,12 +125,13 @@ def gan(
     device_ = own_device(str(pick_device(device)))
     if face_net is not None:
         face_net.to(device_)
-    with Bars() as bars:
+    board = tensorboard(run_dir / "tensorboard") if use_tensorboard else nullcontext(ignore)
+    with Bars() as bars, board as tell:
         G = train_gan(
             config,
             people,
             run_dir,
-            bars,
+            tee(bars, tell),
             held_out=held_out.pixels[:16].float() / 127.5 - 1 if len(held_out) else None,
             device=device_,
             perceptual=None if face_net is None else lambda a, b: perceptual(face_net.maps(a), face_net.maps(b)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,10 @@ class DirectionSet:
                 f"no direction named {name!r}", hint=f"known: {', '.join(sorted(self.directions)) or 'none'}"
             )
         return self.directions[name]
+
+    def with_provenance(self, facts: Mapping[str, Any]) -> DirectionSet:
+        """Return the same directions with more facts about their making."""
+        return replace(self, provenance={**self.provenance, **facts})
 
     def apply(self, ws: Tensor, strengths: Mapping[str, float]) -> Tensor:
         """Move ws [N, num_ws, w_dim] along several directions at once; nothing named gives `ws` back.
