@@ -43,6 +43,7 @@ from mien.training.encoder import EncoderConfig, train_encoder
 from mien.training.faces import FaceTrainConfig, evaluate, train_faces
 from mien.training.gan import train_gan
 from mien.training.gan_step import PRESETS
+from mien.training.validation import FaceScores
 from mien.weights.load import load_net, read_recipe, save_net, weights_digest
 
 BUNDLE = Path(__file__).resolve().parent.parent / "src" / "mien" / "bundle"
@@ -132,6 +133,7 @@ def stages(chain: Chain) -> list[Stage]:
             held_out=held_out.pixels[:16].float() / 127.5 - 1,
             device=chain.device,
             perceptual=lambda a, b: perceptual(net.maps(a), net.maps(b)),
+            evaluate=FaceScores.of(net, people.pixels, held_out.pixels),
         )
         save_net(G, network, provenance=provenance | {"licence": "research and demonstration"}, use_half=True)
         return {"kimg": config.kimg}

@@ -112,12 +112,14 @@ def gan(
     from mien.losses import perceptual
     from mien.track import tee, tensorboard
     from mien.training.gan import train_gan
-    from mien.training.gan_step import GanConfig
+    from mien.training.gan_step import PRESETS, GanConfig
     from mien.training.ranks import own_device
     from mien.training.validation import FaceScores
     from mien.weights.load import save_net
 
-    config = configured(GanConfig, settings)
+    if preset not in PRESETS:
+        raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(PRESETS)}")
+    config = configured(GanConfig, settings, preset=PRESETS[preset])
     _shown(config, dry_run)
     path = _out(out, run_dir, "generator")
     people, held_out = _pictures(data, config.img_resolution, run_dir)
