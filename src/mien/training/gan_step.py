@@ -69,7 +69,7 @@ class GanConfig:
     reconstruction_weight: float = 5.0
     perceptual_weight: float = 0.0  # Of the distance given as `perceptual`.
     moments_weight: float = 0.1  # Keeps the encoder's codes unit normal in the autoencoder start.
-    offsets_weight: float = 0.05  # Keeps the rows of a code together.
+    offsets_weight: float = 1.0  # Keeps the rows of a code together.
     latent_weight: float = 0.5  # The encoder finds the code of a generated picture.
     precision: str = "bf16"
     use_compile: bool = True
@@ -93,7 +93,7 @@ class GanConfig:
 
 
 PRESETS = {
-    "faces-64": GanConfig(encoder_share=0.5, autoencoder_kimg=48, snapshot_kimg=8),
+    "faces-64": GanConfig(encoder_share=0.5, autoencoder_kimg=64, perceptual_weight=1.0, snapshot_kimg=8),
     "faces-128": GanConfig(
         img_resolution=128,
         z_dim=512,
@@ -103,6 +103,7 @@ PRESETS = {
         r1_gamma=0.2,
         encoder_share=0.25,
         autoencoder_kimg=100,
+        perceptual_weight=1.0,
         kimg=2000,
         save_kimg=50,
         snapshot_kimg=100,
