@@ -29,7 +29,7 @@ from mien.weights.load import load_net
 
 __all__ = ["MIN_SCORE", "Face", "detect", "load_detector", "one_face"]
 
-MIN_SCORE = 0.5
+MIN_SCORE = 0.62
 """Score from which something is a face; the model card tells how often it errs on either side."""
 
 NEAR_PX = 320  # Longest side of the small view.
@@ -108,10 +108,12 @@ def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest
     best = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
     scores, boxes, points = _blend(scores[best], boxes[best], points[best])
     scores, points = views[-1].refine(scores, points)
+    extents = torch.cat([points.amin(1), points.amax(1)], dim=1)
+    distinct = nms(extents, scores, max_iou=SAME_FACE_IOU)  # Two proposals of one face have the same points now.
     faces = [
-        Face(box.double().numpy(), five.double().numpy(), float(score))
-        for score, box, five in zip(scores, boxes, points, strict=True)
-        if score >= min_score
+        Face(boxes[i].double().numpy(), points[i].double().numpy(), float(scores[i]))
+        for i in distinct.tolist()
+        if scores[i] >= min_score
     ]
     return sorted(faces, key=lambda face: -face.area_px)
 
@@ -122,21 +124,19 @@ class _View:
     def __init__(self, net: Detector, photo: Image, longest_px: int, *, margin_px: int) -> None:
         shrink = longest_px / max(photo.size)
         width, height = (max(1, round(side * shrink)) for side in photo.size)
+        small = photo
         if photo.size != (width, height):
             small = photo.resize((width, height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
-        else:
-            small = photo
-        weight = next(net.parameters())
         right, bottom = (margin_px + -(side + 2 * margin_px) % STRIDES[-1] for side in (width, height))
-        img = to_tensor(small).to(weight.device, weight.dtype)
         self.net = net
-        self.img = F.pad(img, (margin_px, right, margin_px, bottom))
+        self.weight = next(net.parameters())
+        self.img = F.pad(to_tensor(small).to(self.weight.device), (margin_px, right, margin_px, bottom))
         self.margin_px = margin_px
         self.scale = torch.tensor([photo.width / width, photo.height / height])
 
     def propose(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores [K], boxes [K, 4] and points [K, 5, 2] px of the cells that may be a face."""
-        logits, boxes, points = (out[0].cpu() for out in self.net(self.img))
+        logits, boxes, points = (out[0].cpu() for out in self.net(self.img.to(self.weight.dtype)))
         keep = logits > math.log(MIN_PROPOSAL / (1 - MIN_PROPOSAL))
         boxes, points = boxes[keep].unflatten(1, (2, 2)), points[keep]
         return logits[keep].sigmoid(), self._to_photo(boxes).flatten(1), self._to_photo(points)
@@ -144,7 +144,7 @@ class _View:
     def refine(self, scores: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Look closer at faces with `scores` [K] and `points` [K, 5, 2] px: the same, corrected."""
         frame = frame_of((points / self.scale + self.margin_px).to(self.img.device))
-        said = self.net.refiner(sample_crops(self.img, frame))
+        said = self.net.refiner(sample_crops(self.img, frame).to(self.weight.dtype))
         closer = self._to_photo(frame.to_picture(said.points).cpu())
         return (scores * said.logits.sigmoid().cpu()).sqrt(), closer
 

@@ -78,8 +78,9 @@ def sample_crops(img: Tensor, frame: Frame) -> Tensor:
         extent = torch.tensor([img.shape[-1], img.shape[-2]], device=img.device) * 2**i
         if len(mine):
             spots = Frame(frame.turn[mine], frame.shift[mine]).to_picture(pixels) / extent * 2 - 1  # [K, 4096, 2]
-            spots = spots.reshape(1, -1, CROP_PX, 2).to(img.dtype)
-            found = F.grid_sample(img, spots, align_corners=False)[0].unflatten(1, (len(mine), CROP_PX))
+            found = F.grid_sample(img, spots.reshape(1, -1, CROP_PX, 2), align_corners=False)[0].unflatten(
+                1, (len(mine), CROP_PX)
+            )
             crops[mine] = found.transpose(0, 1)
         img = F.avg_pool2d(img, 2, ceil_mode=True, count_include_pad=False)
     return crops
