@@ -61,6 +61,15 @@ def test_directions_are_calibrated_and_leave_the_others_alone() -> None:
     assert found["smile"].safe_range[1] >= 2
 
 
+def test_codes_may_take_the_place_of_samples() -> None:
+    ws = torch.randn(1500, 1, 8, generator=torch.Generator().manual_seed(3)).repeat(1, 6, 1)
+    ws[:, :, 0] *= 3
+    config = FindConfig(num_probes=16, ridge=1e-4)
+    found = find_directions(LinearFaces(), score, FACTS, codes=ws, config=config)
+    assert found["turn"].std == pytest.approx(30, rel=0.05)
+    assert found.provenance["codes"] == "encoded"
+
+
 def test_linear_model_recovers_slopes_and_what_they_explain() -> None:
     gen = torch.Generator().manual_seed(0)
     w = torch.randn(5000, 4, generator=gen)
@@ -88,6 +97,8 @@ def test_layer_ranges_are_ranges_of_the_generators_rows(num_ws: int) -> None:
 
 def test_what_nothing_measures_is_refused() -> None:
     with pytest.raises(InputError, match="nothing measures beard"):
-        find_directions(LinearFaces(), score, [Attribute("beard", "cm")], config=FindConfig(num_samples=20))
+        find_directions(LinearFaces(), score, [Attribute("beard", "cm")], config=FindConfig(num_samples=70))
+    with pytest.raises(InputError, match="20 codes are too few for 32 probes"):
+        find_directions(LinearFaces(), score, FACTS, config=FindConfig(num_samples=20))
     with pytest.raises(InputError, match="num_samples"):
         FindConfig(num_samples=1)

@@ -246,6 +246,14 @@ class Studio:
             ws: Tensor = self.encoder(img.to(self.device))
         return ws
 
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Look once at many pictures: ws [N, num_ws, w_dim] of uint8 [N, 3, H, W].
+
+        Raises:
+            WeightsError: the generator has no encoder.
+        """
+        return torch.cat([self.encode(some.float() / 127.5 - 1) for some in pixels.split(64)])
+
     def seed_code(self, seed: int, *, psi: float = 0.7) -> Inversion:
         """Invent a person: the code of a seed."""
         ws = sample_ws(self.G, [seed], truncation_psi=psi)[0]

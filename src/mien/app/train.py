@@ -183,6 +183,9 @@ def encoder(
 def directions(
     run_dir: RunDir,
     network: Network = DEFAULT_NETWORK,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Faces whose codes, by the encoder, take the place of samples.")
+    ] = None,
     settings: Settings = None,
     out: OutFile = None,
     device: Device = "auto",
@@ -202,9 +205,14 @@ def directions(
     path = _out(out, run_dir, "directions")
     studio = Studio(network, device=device)
     assert studio.face_net is not None
+    codes = None
+    if data is not None:
+        people, _ = _pictures(data, studio.G.img_resolution, run_dir)
+        codes = studio.encode_pixels(people.pixels[: config.num_samples])
+    scorer = face_scorer(studio.face_net)
     with Bars() as bars:
         found = find_directions(
-            studio.G, face_scorer(studio.face_net), SHIPPED, config=config, network=studio.digest, on_step=bars
+            studio.G, scorer, SHIPPED, codes=codes, config=config, network=studio.digest, on_step=bars
         )
     save_directions(found, path)
     typer.echo(path)

@@ -50,10 +50,10 @@ class Attribute:
 class FindConfig:
     """Settings of `find_directions`."""
 
-    num_samples: int = 4000  # codes that are rendered and scored
+    num_samples: int = 4000  # samples that are rendered and scored
     ridge: float = 0.02  # shrinkage of the linear model, share of the mean variance of w
     identity_weight: float = 2.0  # c above, in units that make both terms of one size
-    num_probes: int = 64  # faces that rows, length and range are tried on
+    num_probes: int = 32  # faces that rows, length and range are tried on
     truncation_psi: float = 0.7  # of those faces
     batch_size: int = 32
     probe_strength: float = 2.0  # at which ranges of rows are compared
@@ -123,7 +123,7 @@ def _vectors(
 def layer_ranges(num_ws: int) -> list[tuple[int, ...]]:
     """Ranges of rows worth trying: from the first or a little later to the middle or the last."""
     ends = sorted({num_ws // 3 + 1, num_ws // 2, 2 * num_ws // 3, num_ws})
-    return [tuple(range(first, last)) for first in (0, 1, 2) for last in ends if last > first]
+    return [tuple(range(first, last)) for first in (0, 2) for last in ends if last > first]
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,13 @@ class _Probe:
         return (up - down) / (2 * strength), (same_up + same_down) / 2
 
 
-def _calibrated(probe: _Probe, name: str, move: Tensor, layers: Sequence[int], std: float) -> tuple[Tensor, float]:
-    """Scale `move` until strength 1 changes the attribute by `std`; also the identity that is left at strength 2."""
+def _calibrated(
+    probe: _Probe, name: str, move: Tensor, layers: Sequence[int], std: float, strength: float
+) -> tuple[Tensor, float]:
+    """Scale `move` until strength 1 changes the attribute by `std`; also the identity that is left at `strength`."""
     same = 0.0
-    for _ in range(3):
-        slope, same = probe.slope(name, move, layers, 2.0)
+    for _ in range(2):
+        slope, same = probe.slope(name, move, layers, strength)
         move = move * min(4.0, std / max(slope, 0.05 * std))
     return move, same
 
@@ -181,6 +183,7 @@ def find_directions(
     scorer: Scorer,
     attributes: Sequence[Attribute],
     *,
+    codes: Tensor | None = None,
     config: FindConfig | None = None,
     network: str = "",
     on_step: Sink = ignore,
@@ -189,6 +192,8 @@ def find_directions(
 
     Args:
         G: the generator.
+        codes: ws [N, num_ws, w_dim] to render and score, such as an encoder's of many pictures; by default samples of
+            the mapping. Where a young generator invents worse than it reconstructs, codes tell more.
         scorer: measures pictures; its attributes must hold every name in `attributes` and what they keep.
         attributes: what to find.
         config: settings.
@@ -199,23 +204,35 @@ def find_directions(
         InputError: the scorer does not measure an attribute.
     """
     config = config or FindConfig()
-    w = sample_w(G, config.num_samples, seed=config.seed)
-    scores = _score(G, broadcast(w, G.num_ws), scorer, config.batch_size, on_step)
+    ws = broadcast(sample_w(G, config.num_samples, seed=config.seed), G.num_ws) if codes is None else codes
+    if len(ws) < 2 * config.num_probes:
+        raise InputError(
+            f"{len(ws)} codes are too few for {config.num_probes} probes", hint="give more, or probe fewer"
+        )
+    scores = _score(G, ws, scorer, config.batch_size, on_step)
     for a in attributes:
         if missing := {a.name, *a.keep} - set(scores.attributes):
             raise InputError(f"nothing measures {', '.join(sorted(missing))}")
+    w = ws.mean(dim=1)
     vectors, explained = _vectors(w.cpu(), scores, attributes, config)
-    probes = sample_w(G, config.num_probes, seed=config.seed + 1)
-    ws = broadcast(w.mean(0).lerp(probes, config.truncation_psi), G.num_ws)
-    probe = _Probe(G, ws, scorer, _score(G, ws, scorer, config.batch_size), config.batch_size)
+    faces = w.mean(0).lerp(ws[:: len(ws) // config.num_probes][: config.num_probes], config.truncation_psi)
+    probe = _Probe(G, faces, scorer, _score(G, faces, scorer, config.batch_size), config.batch_size)
     found = {}
     for i, a in enumerate(attributes):
         std = float(scores.attributes[a.name].std())
-        tried = {layers: _calibrated(probe, a.name, vectors[a.name], layers, std) for layers in layer_ranges(G.num_ws)}
+        tried = {
+            layers: _calibrated(probe, a.name, vectors[a.name], layers, std, config.probe_strength)
+            for layers in layer_ranges(G.num_ws)
+        }
         layers = max(tried, key=lambda rows: tried[rows][1])
         vector = tried[layers][0]
         range_ = _safe_range(probe, a.name, vector, layers, config)
         found[a.name] = Direction(vector, layers, f"{std:.3g} {a.unit}", std, range_)
         on_step(Step("calibrate", i + 1, len(attributes)))
-    provenance = {"config": asdict(config), "explained": explained, "keep": {a.name: a.keep for a in attributes}}
+    provenance = {
+        "config": asdict(config),
+        "codes": "samples" if codes is None else "encoded",
+        "explained": explained,
+        "keep": {a.name: a.keep for a in attributes},
+    }
     return DirectionSet(found, network, provenance)

@@ -44,8 +44,8 @@ class FaceModel(Protocol):
 class TermWeights:
     """What each term counts; a term of weight 0 is not computed."""
 
-    pixel: float = 1.0  # L1 over a pyramid down to 8 px
-    ssim: float = 0.5  # 1 - structural similarity
+    pixel: float = 2.0  # L1 over a pyramid down to 8 px
+    ssim: float = 1.0  # 1 - structural similarity
     perceptual: float = 1.0  # features of the face network
     identity: float = 0.5  # 1 - cosine of its embeddings
 

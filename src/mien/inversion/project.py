@@ -42,8 +42,8 @@ class ProjectConfig:
     w_noise: float = 0.0  # random exploration of w at the first step
     w_noise_until: float = 0.75  # share of the steps with exploration
     terms: TermWeights = field(default_factory=TermWeights)  # how renders are compared
-    offset_weight: float = 0.05  # squared distance of the rows from their mean
-    prior_weight: float = 0.02  # how unlikely the code is for the mapping
+    offset_weight: float = 0.08  # squared distance of the rows from their mean
+    prior_weight: float = 0.04  # how unlikely the code is for the mapping
     noise_lr: float = 0.05  # learning rate of the noise maps, 0 = the network's own maps
     noise_weight: float = 10.0  # autocorrelation of the noise maps
     patience: int = 40  # steps without progress after which a picture stops
