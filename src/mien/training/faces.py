@@ -40,7 +40,7 @@ class FaceTrainConfig:
 
     channels: tuple[int, ...] = (32, 64, 128, 256)  # Width of each stage of the network.
     num_blocks: tuple[int, ...] = (0, 1, 2, 2)  # Residual blocks of each stage.
-    num_steps: int = 8000  # Optimiser steps.
+    num_steps: int = 3000  # Optimiser steps.
     faces_per_step: int = 72  # Pictures with identity, pose and expression; each comes with a partner.
     ages_per_step: int = 24  # Pictures with age and gender; each comes twice.
     most_per_person: int = 20  # Pictures used of one person.
@@ -141,7 +141,7 @@ def contrast(identity: Tensor, classes: Tensor, *, temperature: float) -> Tensor
 
     Source: Khosla et al. 2020, Eq. 2, arXiv:2004.11362.
     """
-    itself = torch.eye(len(identity), dtype=torch.bool)
+    itself = torch.eye(len(identity), dtype=torch.bool, device=identity.device)
     logits = (identity @ identity.T / temperature).masked_fill(itself, -torch.inf)
     log_p = F.log_softmax(logits, 1).masked_fill(itself, 0)
     positive = (classes[:, None] == classes) & ~itself
@@ -287,6 +287,7 @@ def train_faces(
     ages: Path,
     run_dir: Path,
     cache: Path | None = None,
+    device: torch.device | str = "cpu",
     on_step: Sink = ignore,
 ) -> FaceNet:
     """Train the face network and return it, folded; the same call goes on with a run that was stopped.
@@ -299,6 +300,7 @@ def train_faces(
         ages: zip or folder of tight face crops with a table of ages and genders.
         run_dir: where the state is kept.
         cache: where decoded pictures are kept.
+        device: where the network is trained; the views are made on the processor, the network returned is there too.
         on_step: hears every step's losses.
 
     Raises:
@@ -310,8 +312,8 @@ def train_faces(
     )
     views = Views(face_set, age_set, config)
     torch.manual_seed(config.seed)
-    net = FaceNet(channels=config.channels, num_blocks=config.num_blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    centres = nn.Parameter(0.1 * torch.randn(views.num_classes, net.init_kwargs["embedding_dim"]))
+    net = FaceNet(channels=config.channels, num_blocks=config.num_blocks).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    centres = nn.Parameter((0.1 * torch.randn(views.num_classes, net.init_kwargs["embedding_dim"])).to(device))
     optimiser = torch.optim.AdamW(
         [{"params": net.parameters()}, {"params": [centres], "weight_decay": 0.0}],
         lr=config.lr,
@@ -325,7 +327,7 @@ def train_faces(
     origin = {"config": settings, "data": [face_set.digest, age_set.digest]}
     step = 0
     if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+        state = torch.load(state_path, map_location=device, weights_only=True)
         if state["origin"] != origin:
             raise InputError(f"{run_dir} holds a run with other settings or data", hint="choose another folder")
         net.load_state_dict(state["net"])
@@ -336,10 +338,11 @@ def train_faces(
     read = torch.compile(net.read) if config.use_compile else net.read
     while step < config.num_steps:
         img, labels = views.at(step)
-        img = img.contiguous(memory_format=torch.channels_last)
+        img = img.to(device, memory_format=torch.channels_last)
+        labels = Labels(*(label.to(device) for label in labels))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, config)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.use_bf16):
+        with torch.autocast(img.device.type, torch.bfloat16, enabled=config.use_bf16):
             reading = read(img)
         margin = config.margin * min(1.0, step / config.warmup_steps)
         losses = face_losses(reading, centres, labels, config, margin=margin)
@@ -360,7 +363,7 @@ def train_faces(
             with replacing(state_path) as part:
                 torch.save(state, part)
         on_step(Step("faces", step, config.num_steps, {name: loss.item() for name, loss in losses.items()}))
-    return folded(net_ema)
+    return folded(net_ema.cpu())
 
 
 def evaluate(
