@@ -12,10 +12,6 @@ compiler.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import shutil
 import statistics
 import sys
 import time
@@ -28,6 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mien.atomic import write_text
+from mien.nets.compile import compile_synthesis, has_compiler
 from mien.nets.stylegan2 import Generator
 
 KWARGS: dict[str, Any] = dict(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, img_channels=3)
@@ -71,6 +69,8 @@ def with_gradient(render: Callable[[Tensor], Tensor], ws: Tensor) -> Work:
 
 
 def without_gradient(render: Callable[[Tensor], Tensor], ws: Tensor) -> Work:
+    """One rendering."""
+
     def work() -> Tensor:
         with torch.no_grad():
             return render(ws)
@@ -86,8 +86,8 @@ def renderers(G: Generator, official: torch.nn.Module | None) -> dict[str, Calla
     plain = {"fp32": torch.float32, "bf16": torch.bfloat16}
     for name, dtype in plain.items():
         found[name] = lambda ws, dtype=dtype: G.synthesis(ws, noise_mode="const", dtype=dtype)
-    if shutil.which("g++") or shutil.which("clang++"):
-        compiled = torch.compile(G.synthesis)
+    if has_compiler():
+        compiled = compile_synthesis(G.synthesis)
         for name, dtype in plain.items():
             found[f"{name} compiled"] = lambda ws, dtype=dtype: compiled(ws, noise_mode="const", dtype=dtype)
     return found
@@ -97,7 +97,8 @@ def measure(works: dict[str, Work], rounds: int) -> dict[str, dict[str, list[flo
     """Run every work in turns; return wall and processor seconds per round."""
     times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "core": []} for name in works}
     for work in works.values():
-        work(), work()  # warm up, compile
+        for _ in range(2):  # compile, warm up
+            work()
     for _ in range(rounds):
         for name, work in works.items():
             wall, core = time.perf_counter(), time.process_time()
@@ -112,7 +113,8 @@ def report(title: str, works: dict[str, Work], rounds: int) -> list[str]:
     exact = next(iter(works.values()))().float()
     times = measure(works, rounds)
     first = next(iter(works))
-    lines = [f"| {title} | wall ms | core ms | ratio wall | ratio core | max error | rms error / std |", "|---|" + "---|" * 6]
+    columns = [title, "wall ms", "core ms", "ratio wall", "ratio core", "max error", "rms error / std"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, work in works.items():
         error = work().float() - exact
         ms = {kind: 1000 * statistics.median(values) for kind, values in times[name].items()}
@@ -134,7 +136,7 @@ def main() -> None:
     parser.add_argument("--official", type=Path, help="checkout of the official code")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default="", help="comma-separated parts of the names of variants")
+    parser.add_argument("--only", default="", help="comma-separated names of variants")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--out", type=Path, help="file for the tables, markdown")
     args = parser.parse_args()
@@ -155,7 +157,7 @@ def main() -> None:
     text = "\n".join(lines)
     print(text)
     if args.out:
-        args.out.write_text(text, encoding="utf-8")
+        write_text(text, args.out)
 
 
 if __name__ == "__main__":

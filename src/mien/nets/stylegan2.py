@@ -122,21 +122,35 @@ class Conv2dLayer(nn.Module):
 
 
 class WeightCache:
-    """A weight in the type of the feature maps and its energy, made anew only when it has changed."""
+    """A weight in the type of the feature maps and its energy, made anew only when it has changed.
+
+    Compiled code cannot ask whether it has; it takes what `pin` has checked just before the call, or makes its own.
+    """
 
     def __init__(self) -> None:
         self._held: tuple[tuple[Any, ...], Tensor, Tensor] | None = None
+        self._pinned: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return `weight` [O, I, kh, kw] as `dtype`, and its energy [O, I]."""
-        is_trained = weight.requires_grad and torch.is_grad_enabled()
-        if is_trained or torch.compiler.is_compiling():
+        if weight.requires_grad and torch.is_grad_enabled():
             return weight.to(dtype), weight_energy(weight)
+        if not torch.compiler.is_compiling():
+            return self._checked(weight, dtype)
+        if self._pinned is not None and not weight.requires_grad and self._pinned[0].dtype == dtype:
+            return self._pinned
+        return weight.to(dtype), weight_energy(weight)
+
+    def _checked(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         key = (dtype, weight.device, weight.data_ptr(), weight._version, torch.is_inference_mode_enabled())
         held = self._held  # read once: other threads may replace it
         if held is None or held[0] != key:
             held = self._held = (key, weight.to(dtype), weight_energy(weight))
         return held[1], held[2]
+
+    def pin(self, weight: Tensor, dtype: torch.dtype) -> None:
+        """Check the weight for a compiled call that follows at once."""
+        self._pinned = None if weight.requires_grad else self._checked(weight, dtype)
 
 
 class MappingNetwork(nn.Module):
