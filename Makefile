@@ -11,9 +11,11 @@ TORCH ?= 2.13.0
 TORCH_INDEX ?=
 EXTRAS ?= all
 OUT ?= out/demo
+SHARED ?= ../shared
+OFFICIAL ?=
 
 BIN := .venv/bin
-READY := .venv/ready-torch-$(TORCH)
+READY := .venv/ready-torch-$(TORCH)$(if $(TORCH_INDEX),-$(notdir $(TORCH_INDEX)))
 
 .PHONY: demo test test-all lint bench clean setup
 
@@ -33,7 +35,10 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	set -e; for script in bench/*.py; do $(BIN)/python $$script; done
+	$(BIN)/python bench/speed.py $(if $(OFFICIAL),--official $(OFFICIAL))
+	$(BIN)/python bench/detector.py $(SHARED)/data/photos --yunet $(SHARED)/weights/face_detection_yunet_2023mar.onnx
+	$(BIN)/python bench/face_network.py $(SHARED)/data
+	$(BIN)/python bench/inversion.py $(SHARED)/data/faces128.zip --judge $(SHARED)/judge/judge.py
 
 clean:
 	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
@@ -45,6 +50,6 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit('mien needs Python 3.11 or newer, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.12' if sys.version_info < (3, 11) else 0)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet "torch==$(TORCH)" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet "torch==$(TORCH)" $(if $(TORCH_INDEX),--force-reinstall --index-url $(TORCH_INDEX))
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" --group dev "torch==$(TORCH)"
 	@rm -f .venv/ready-torch-* && touch $@

@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         MienError: the disk is full, read-only, or the folder cannot be made.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

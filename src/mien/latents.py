@@ -147,7 +147,7 @@ def latent_stats(G: Generator, *, num: int = 10_000, seed: int = 123, energy: fl
         seed: of the samples.
         energy: share of the variance in P whose axes are kept; the rest is too thin to divide by.
     """
-    w = sample_w(G, num, seed=seed).double()
+    w = sample_w(G, num, seed=seed).cpu().double()  # not every device has float64
     p = F.leaky_relu(w, P_SLOPE)
     values, axes = torch.linalg.eigh((p - p.mean(0)).T.cov())
     values, axes = values.flip(0).clamp(min=0), axes.flip(1)

@@ -356,3 +356,11 @@ def test_the_photo_of_a_crop_is_found_again(photo: Image, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="is gone") as caught:
         find_photo(crops / "a_0.json")
     assert "beside the crop" in caught.value.hint
+
+
+@pytest.mark.parametrize("quad", [np.zeros((4, 2)), np.array([[0, 0], [0, 9], [5, 9], [5, 0]])], ids=["none", "oblong"])
+def test_a_record_of_no_square_is_refused(quad: np.ndarray, tmp_path: Path) -> None:
+    record = {"quad": quad.tolist(), "source_size": [20, 20], "source": "a.png"}
+    (tmp_path / "a_0.json").write_text(json.dumps(record))
+    with pytest.raises(UnsupportedFileError, match="no square crop"):
+        load_crop(tmp_path / "a_0.json", PIL.Image.new("RGB", (8, 8)))

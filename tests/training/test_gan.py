@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import signal
@@ -80,6 +81,17 @@ def test_other_networks_in_the_folder_are_refused(tmp_path: Path) -> None:
         train_gan(GanConfig(kimg=0.008, **TINY), pictures(size_px=16), tmp_path)
 
 
+def test_a_run_that_goes_on_takes_new_rates_but_no_new_pictures(tmp_path: Path) -> None:
+    train_gan(GanConfig(kimg=0.004, **TINY), pictures(), tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    trainer = GanTrainer(GanConfig(lr=0.001, **TINY), pictures().pixels, torch.device("cpu"))
+    trainer.load_state_dict(state)
+    assert trainer.opt_G.param_groups[0]["lr"] == 0.001
+    other = dataclasses.replace(pictures(), digest="other")
+    with pytest.raises(InputError, match="on other pictures"):
+        train_gan(GanConfig(kimg=0.008, **TINY), other, tmp_path)
+
+
 def test_a_run_can_begin_with_a_smaller_generator(tmp_path: Path) -> None:
     small = GanTrainer(GanConfig(**TINY), pictures().pixels, torch.device("cpu"))
     start = (small.G, small.D)
@@ -139,6 +151,8 @@ def test_settings_are_checked() -> None:
         GanConfig(autoencoder_kimg=5)
     with pytest.raises(InputError, match="batch_size"):
         GanConfig(batch_size=1)
+    with pytest.raises(InputError, match="r1_interval must be above 0"):
+        GanConfig(r1_interval=0)
 
 
 def test_early_signs_of_collapse() -> None:

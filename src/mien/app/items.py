@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mien.errors import Cancelled, InputError, MienError
+from mien.errors import InputError, MienError, MissingExtraError
 
 __all__ = ["Failures", "check_out", "check_stems"]
 
@@ -51,10 +51,8 @@ class Failures:
 
     @contextmanager
     def keep(self, item: object) -> Iterator[None]:
-        """Keep an error of `item` for the end, so that the next one gets its turn."""
+        """Keep an error of `item` itself for the end, so that the next one gets its turn."""
         try:
             yield
-        except Cancelled:
-            raise
-        except MienError as err:
+        except (InputError, MissingExtraError) as err:  # bad weights and a full disk are bad for every item
             self.of[str(item)] = err

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, METHODS, PRECISIONS
 from mien.edits.directions import DirectionSet, load_directions
 from mien.errors import InputError, NoFaceError, WeightsError
-from mien.faces.align import Crop, align, paste_back
+from mien.faces.align import Crop, align, crop_quad, paste_back
 from mien.faces.detect import Face, detect, load_detector
 from mien.images import resize, to_pil, to_tensor
 from mien.inversion.code import Inversion
@@ -43,20 +43,23 @@ def companion(network: Path, kind: str) -> Path:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is the fastest that is there.
+    """Return the device of that name; `auto` is a CUDA GPU where there is one, else the CPU.
 
     Raises:
         InputError: an unknown name, or a device that this machine or this torch does not have.
     """
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+        return torch.device("cuda" if present["cuda"] else "cpu")
     kind = name.partition(":")[0]
     if kind not in present:
         raise InputError(f"no device named {name!r}", hint=f"known: {', '.join(DEVICES)}")
     if not present[kind]:
         raise InputError(f"this installation has no device {name}", hint="use --device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as err:
+        raise InputError(f"no device named {name!r}", hint="write for example cuda:1") from err
 
 
 class Studio:
@@ -188,13 +191,14 @@ class Studio:
         """Change the face in its photo as its render changed; what the generator could not show stays the photo's.
 
         Args:
-            photo: that the crop was cut from, at the generator's side.
+            photo: that the crop was cut from; other faces of it may have been changed.
             crop: where the face is.
             edited: its code after the edit.
             unedited: its code before.
         """
         change = self.render(edited) - self.render(unedited)
-        return paste_back(photo, crop, crop.img + change.cpu())
+        now = crop_quad(photo, crop.quad, size_px=self.G.img_resolution).img  # a neighbour may be done already
+        return paste_back(photo, crop, now + change.cpu())
 
     def aligned(self, image: Image, *, source: str = "") -> Tensor:
         """Turn a picture that is an FFHQ crop already into img [1, 3, H, W] of the generator's side.

@@ -57,6 +57,7 @@ class FindConfig:
     truncation_psi: float = 0.7  # of those faces
     batch_size: int = 32
     probe_strength: float = 2.0  # at which ranges of rows are compared
+    least_effect: float = 0.85  # of a range of rows, standard deviations per unit
     largest_strength: float = 4.0  # that is tried for the safe range
     least_identity: float = 0.6  # cosine to the unedited face inside the safe range
     seed: int = 0
@@ -74,8 +75,8 @@ def _score(G: Generator, ws: Tensor, scorer: Scorer, batch_size: int, on_step: S
         on_step(Step("score samples", sum(len(p.identity) for p in parts), len(ws)))
     names = parts[0].attributes
     return Scores(
-        {name: torch.cat([p.attributes[name] for p in parts]).float() for name in names},
-        torch.cat([p.identity for p in parts]).float(),
+        {name: torch.cat([p.attributes[name] for p in parts]).float().cpu() for name in names},
+        torch.cat([p.identity for p in parts]).float().cpu(),
     )
 
 
@@ -151,15 +152,28 @@ class _Probe:
         return (up - down) / (2 * strength), (same_up + same_down) / 2
 
 
-def _calibrated(
-    probe: _Probe, name: str, move: Tensor, layers: Sequence[int], std: float, strength: float
-) -> tuple[Tensor, float]:
-    """Scale `move` until strength 1 changes the attribute by `std`; also the identity that is left at `strength`."""
-    same = 0.0
+@dataclass(frozen=True)
+class _Trial:
+    """A move on some rows, scaled: its effect per unit in standard deviations, and the identity that it leaves."""
+
+    move: Tensor
+    layers: tuple[int, ...]
+    effect: float
+    same: float
+
+    def rank(self, least_effect: float) -> tuple[bool, float]:
+        """Moves that do what they should come first, those that keep the face best first among them."""
+        does = self.effect >= least_effect
+        return does, self.same if does else self.effect
+
+
+def _calibrated(probe: _Probe, name: str, move: Tensor, layers: tuple[int, ...], std: float, strength: float) -> _Trial:
+    """Scale `move` until strength 1 changes the attribute by `std`."""
     for _ in range(2):
-        slope, same = probe.slope(name, move, layers, strength)
-        move = move * min(4.0, std / max(slope, 0.05 * std))
-    return move, same
+        slope, _ = probe.slope(name, move, layers, strength)
+        move = move * min(3.0, std / max(slope, 0.05 * std))
+    slope, same = probe.slope(name, move, layers, strength)
+    return _Trial(move, layers, slope / std, same)
 
 
 def _safe_range(
@@ -220,14 +234,13 @@ def find_directions(
     found = {}
     for i, a in enumerate(attributes):
         std = float(scores.attributes[a.name].std())
-        tried = {
-            layers: _calibrated(probe, a.name, vectors[a.name], layers, std, config.probe_strength)
+        trials = [
+            _calibrated(probe, a.name, vectors[a.name], layers, std, config.probe_strength)
             for layers in layer_ranges(G.num_ws)
-        }
-        layers = max(tried, key=lambda rows: tried[rows][1])
-        vector = tried[layers][0]
-        range_ = _safe_range(probe, a.name, vector, layers, config)
-        found[a.name] = Direction(vector, layers, f"{std:.3g} {a.unit}", std, range_)
+        ]
+        best = max(trials, key=lambda trial: trial.rank(config.least_effect))
+        range_ = _safe_range(probe, a.name, best.move, best.layers, config)
+        found[a.name] = Direction(best.move, best.layers, f"{std:.3g} {a.unit}", std, range_)
         on_step(Step("calibrate", i + 1, len(attributes)))
     provenance = {
         "config": asdict(config),

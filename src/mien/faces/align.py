@@ -254,7 +254,7 @@ def save_crop(crop: Crop, path: Path, *, photo: Path | None = None) -> None:
     """
     record = crop.record
     if photo is not None:
-        record["photo"] = Path(os.path.relpath(photo, path.parent)).as_posix()
+        record["photo"] = Path(os.path.relpath(photo.resolve(), path.parent.resolve())).as_posix()
     write_text(json.dumps(record, indent=1) + "\n", path)
 
 
@@ -287,9 +287,19 @@ def load_crop(path: Path, image: Image) -> Crop:
         source = str(record["source"])
     except (ValueError, TypeError, KeyError) as err:
         raise UnsupportedFileError(f"{path} does not tell where a crop came from", hint=RECORD_HINT) from err
-    if quad.shape != (4, 2) or not np.isfinite(quad).all() or image.width != image.height:
+    if quad.shape != (4, 2) or not _is_square(quad) or image.width != image.height:
         raise UnsupportedFileError(f"{path} or its picture is no square crop", hint="align the photo again")
     return Crop(image=image, quad=quad, source=source, source_size=(width, height))
+
+
+def _is_square(quad: Array) -> bool:
+    """Say whether four corners are those of a square that has a size, in the order of a `Crop`."""
+    side = quad[1] - quad[0]
+    return bool(np.isfinite(quad).all() and np.abs(side).max() > 1e-3) and np.allclose(
+        [quad[2] - quad[1], quad[3] - quad[2], quad[0] - quad[3]],
+        [_quarter_turn(side), -side, -_quarter_turn(side)],
+        atol=0.01 * float(np.abs(side).max()),
+    )
 
 
 def _read_record(path: Path) -> dict[str, Any]:

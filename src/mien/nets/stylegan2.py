@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -180,7 +181,7 @@ class MappingNetwork(nn.Module):
         features = [z_dim + embed] + [hidden] * (num_layers - 1) + [w_dim]
         if c_dim > 0:
             self.embed = FullyConnectedLayer(c_dim, embed)
-        for i, (n_in, n_out) in enumerate(zip(features[:-1], features[1:], strict=True)):
+        for i, (n_in, n_out) in enumerate(pairwise(features)):
             layer = FullyConnectedLayer(n_in, n_out, activation=activation, lr_multiplier=lr_multiplier)
             setattr(self, f"fc{i}", layer)
         if num_ws is not None and w_avg_beta is not None:

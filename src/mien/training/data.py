@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from mien.atomic import replacing
 from mien.errors import InputError
 
 __all__ = ["Batches", "PictureSet", "cap_per_person", "is_held_out", "load_pictures", "read_table", "split_people"]
@@ -140,10 +140,8 @@ def load_pictures(source: Path, *, size_px: int, table: Path | None = None, cach
             raise InputError(f"no pictures in {source}", hint=f"known kinds: {', '.join(PICTURE_SUFFIXES)}")
         pixels = np.ascontiguousarray(np.stack(arrays).transpose(0, 3, 1, 2))
         if cached:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            part = cached.with_suffix(".part.npz")
-            np.savez(part, pixels=pixels, names=np.array(names))
-            os.replace(part, cached)
+            with replacing(cached) as part, open(part, "wb") as file:
+                np.savez(file, pixels=pixels, names=np.array(names))
     everything = PictureSet(torch.from_numpy(pixels), names, {}, digest)
     table = table or source.with_suffix(".csv")
     if not table.is_file():

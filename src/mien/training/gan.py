@@ -90,7 +90,7 @@ class _Run:
     def save_state(self) -> None:
         """Replace the state that a killed run goes on from."""
         with replacing(self.folder / "state.pt") as part:
-            torch.save(self.trainer.state_dict(), part)
+            torch.save(self.trainer.state_dict() | {"data": self.facts["data"]}, part)
 
     def snapshot(self) -> dict[str, Path]:
         """Save the networks, 64 fixed samples at psi 0.7, and reconstructions under their originals."""
@@ -170,7 +170,10 @@ def train_gan(
     trainer = GanTrainer(config, data.pixels, torch.device(device), perceptual=perceptual)
     state_path = run_dir / "state.pt"
     if state_path.exists():
-        trainer.load_state_dict(torch.load(state_path, map_location=trainer.device, weights_only=True))
+        state = torch.load(state_path, map_location=trainer.device, weights_only=True)
+        if state["data"] != data.digest:
+            raise InputError(f"{run_dir} holds a run on other pictures", hint="use another folder")
+        trainer.load_state_dict(state)
     elif start is not None:
         _begin_with(trainer, *start)
     facts = {"data": data.digest, "pictures": len(data), **(provenance or {})}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.errors import InputError
+from mien.nets.compile import has_compiler
 from mien.nets.encoder import Encoder
 from mien.nets.stylegan2 import Discriminator, Generator
 from mien.training.augment import AdaController, augment
@@ -83,8 +85,12 @@ class GanConfig:
             raise InputError(f"encoder_share must be from 0 to below 1, got {self.encoder_share}")
         if self.autoencoder_kimg > 0 and self.encoder_share == 0:
             raise InputError("an autoencoder start needs an encoder", hint="set encoder_share, for example 0.5")
-        if self.batch_size < 2 or self.kimg <= 0:
-            raise InputError(f"batch_size must be at least 2 and kimg above 0, got {self.batch_size} and {self.kimg}")
+        if self.batch_size < 2:
+            raise InputError(f"batch_size must be at least 2, got {self.batch_size}")
+        positive = ("kimg", "lr", "encoder_lr", "r1_interval", "pl_interval", "ema_kimg", "save_kimg", "snapshot_kimg")
+        for name in (*positive, "ema_rampup"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
 
     def fixed(self) -> dict[str, Any]:
         """The settings that may not change within a run."""
@@ -110,6 +116,15 @@ PRESETS = {
     ),
 }
 """Settings by name: `faces-64` is what two CPU cores can do in hours, `faces-128` wants a GPU for half an hour."""
+
+
+def _compiled(net: Any, use_compile: bool) -> Any:
+    if not use_compile:
+        return net
+    if not has_compiler():
+        logging.getLogger(__name__).warning("no C++ compiler here: training goes on without torch.compile, slower")
+        return net
+    return torch.compile(net)
 
 
 @contextmanager
@@ -161,9 +176,9 @@ class GanTrainer:
         self.ada_p = torch.zeros([], device=device)
         self.pl_mean = torch.zeros([], device=device)
         self.step = 0
-        compiled = torch.compile if config.use_compile else lambda net: net
-        self.synthesis, self.discriminate = compiled(self.G.synthesis), compiled(self.D)
-        self.encode = compiled(self.E) if self.E else None
+        self.synthesis = _compiled(self.G.synthesis, config.use_compile)
+        self.discriminate = _compiled(self.D, config.use_compile)
+        self.encode = _compiled(self.E, config.use_compile) if self.E else None
         self.scalars: dict[str, Tensor] = {}
 
     # ---- State ------------------------------------------------------------------------------------------------------
@@ -203,7 +218,11 @@ class GanTrainer:
         for name, net in self.nets().items():
             net.load_state_dict(state[name])
         for name in ("opt_G", "opt_D", "opt_E"):
-            getattr(self, name).load_state_dict(state[name])
+            optimizer = getattr(self, name)
+            wanted = [{"lr": group["lr"], "betas": group["betas"]} for group in optimizer.param_groups]
+            optimizer.load_state_dict(state[name])
+            for group, settings in zip(optimizer.param_groups, wanted, strict=True):
+                group.update(settings)  # the config's, which may have changed
 
     # ---- Parts of a step --------------------------------------------------------------------------------------------
 
