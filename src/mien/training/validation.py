@@ -40,8 +40,10 @@ class FaceScores:
     @staticmethod
     def of(face_net: FaceNet, trained: Tensor, held_out: Tensor, *, num: int = 1000) -> FaceScores:
         """Describe at most `num` pictures, uint8 [N, 3, H, H], of each set."""
-        sets = (pixels[:: max(1, len(pixels) // num)][:num] for pixels in (trained, held_out))
-        return FaceScores(face_net, *(_describe(face_net, pixels, 32) for pixels in sets))
+        seen, unseen = (
+            _describe(face_net, pixels[:: max(1, len(pixels) // num)][:num], 32) for pixels in (trained, held_out)
+        )
+        return FaceScores(face_net, seen, unseen)
 
     @torch.no_grad()
     def __call__(self, G: Generator) -> dict[str, float]:
