@@ -48,7 +48,7 @@ def to_tensor(image: Image) -> Tensor:
     [-1.0, -0.6000000238418579, 1.0]
     """
     pixels = torch.from_numpy(np.array(image.convert("RGB")))  # [H, W, 3]
-    return (pixels.permute(2, 0, 1)[None].float() / 127.5 - 1).contiguous()
+    return pixels.permute(2, 0, 1)[None].float().div_(127.5).sub_(1).contiguous()
 
 
 def to_pil(img: Tensor) -> list[Image]:

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import torch
-import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
@@ -29,13 +28,12 @@ from mien.weights.load import load_net
 
 __all__ = ["MIN_SCORE", "Face", "detect", "load_detector", "one_face"]
 
-MIN_SCORE = 0.62
+MIN_SCORE = 0.6
 """Score from which something is a face; the model card tells how often it errs on either side."""
 
-NEAR_PX = 320  # Longest side of the small view.
+NEAR_PX = 256  # Longest side of the small view.
 MAX_ENLARGE = 2.0
 MARGIN = 0.2  # Width of the empty margin around the small view, in longest sides; the large one gets a stride.
-MIN_PROPOSAL = 0.25  # Cells that say less are not looked at again.
 MAX_CANDIDATES = 1000  # Cells that are compared, best first.
 SAME_FACE_IOU, BLEND_IOU = 0.35, 0.6  # Boxes that overlap more are one face; those that agree so well are averaged.
 
@@ -79,7 +77,7 @@ def load_detector(path_or_name: str | Path = "detector") -> Detector:
 
 
 @torch.inference_mode()
-def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest_px: int = 1280) -> list[Face]:
+def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest_px: int = 960) -> list[Face]:
     """Find the faces of `photo`, from about ten pixels at the size that is looked at.
 
     Args:
@@ -104,7 +102,9 @@ def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest
     views = [_View(net, photo, near_px, margin_px=round(MARGIN * near_px))]
     if far_px > near_px:
         views.append(_View(net, photo, far_px, margin_px=STRIDES[0]))
-    scores, boxes, points = (torch.cat(parts) for parts in zip(*(view.propose() for view in views), strict=True))
+    scores, boxes, points = (
+        torch.cat(parts) for parts in zip(*(view.propose(min_score**2) for view in views), strict=True)
+    )
     best = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
     scores, boxes, points = _blend(scores[best], boxes[best], points[best])
     scores, points = views[-1].refine(scores, points)
@@ -127,22 +127,26 @@ class _View:
         small = photo
         if photo.size != (width, height):
             small = photo.resize((width, height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
-        right, bottom = (margin_px + -(side + 2 * margin_px) % STRIDES[-1] for side in (width, height))
+        padded = [-(-(side + 2 * margin_px) // STRIDES[-1]) * STRIDES[-1] for side in (height, width)]
         self.net = net
         self.weight = next(net.parameters())
-        self.img = F.pad(to_tensor(small).to(self.weight.device), (margin_px, right, margin_px, bottom))
+        self.img = torch.empty((1, 3, *padded), device=self.weight.device, memory_format=torch.channels_last).zero_()
+        self.img[..., margin_px : margin_px + height, margin_px : margin_px + width] = to_tensor(small)
         self.margin_px = margin_px
         self.scale = torch.tensor([photo.width / width, photo.height / height])
 
-    def propose(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return scores [K], boxes [K, 4] and points [K, 5, 2] px of the cells that may be a face."""
+    def propose(self, min_score: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores [K], boxes [K, 4] and points [K, 5, 2] px of the cells that say at least `min_score`."""
         logits, boxes, points = (out[0].cpu() for out in self.net(self.img.to(self.weight.dtype)))
-        keep = logits > math.log(MIN_PROPOSAL / (1 - MIN_PROPOSAL))
+        keep = logits > math.log(min_score / (1 - min_score))
         boxes, points = boxes[keep].unflatten(1, (2, 2)), points[keep]
         return logits[keep].sigmoid(), self._to_photo(boxes).flatten(1), self._to_photo(points)
 
     def refine(self, scores: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Look closer at faces with `scores` [K] and `points` [K, 5, 2] px: the same, corrected."""
+        """Look closer at faces with `scores` [K] and `points` [K, 5, 2] px: the same, corrected.
+
+        The score becomes the geometric mean of both; a proposal under the square of a score never reaches it.
+        """
         frame = frame_of((points / self.scale + self.margin_px).to(self.img.device))
         said = self.net.refiner(sample_crops(self.img, frame).to(self.weight.dtype))
         closer = self._to_photo(frame.to_picture(said.points).cpu())

@@ -20,6 +20,7 @@ __all__ = ["CROP_PX", "MEAN_FACE", "Frame", "Refinement", "Refiner", "frame_of",
 CROP_PX = 64
 MEAN_FACE = ((22.0, 25.0), (42.0, 25.0), (32.0, 36.0), (24.0, 46.0), (40.0, 46.0))  # Five points in the crop, px.
 NUM_POINTS = len(MEAN_FACE)
+MAX_SHRINK = 16.0  # Halvings go no further: sides are multiples of 32.
 
 
 class Refinement(NamedTuple):
@@ -63,26 +64,26 @@ def frame_of(points: Tensor) -> Frame:
 
 
 def sample_crops(img: Tensor, frame: Frame) -> Tensor:
-    """Cut crops [K, 3, 64, 64] out of img [1, 3, H, W]; what lies outside is 0.
+    """Cut crops [K, 3, 64, 64] out of img [1, 3, H, W], H and W multiples of 32; what lies outside is 0.
 
     Each crop comes from the level of a pyramid of halvings that is at most twice as fine as the crop.
     """
     scale = torch.linalg.det(frame.turn).sqrt()  # Picture px in one crop px.
-    level = scale.clamp(min=1).log2().floor().long()
+    level = scale.clamp(1, MAX_SHRINK).log2().floor().long()
     crops = img.new_zeros(len(scale), 3, CROP_PX, CROP_PX)
     steps = torch.arange(CROP_PX, dtype=frame.turn.dtype, device=img.device) + 0.5
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     pixels = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
-    for i in range(int(level.max()) + 1 if len(level) else 0):
+    extent = torch.tensor([img.shape[-1], img.shape[-2]], device=img.device)
+    reached = 0
+    for i in level.unique().tolist():
+        for _ in range(i - reached):
+            img = F.interpolate(img, scale_factor=0.5, mode="bilinear")  # The mean of two by two.
+        reached = i
         mine = (level == i).nonzero()[:, 0]
-        extent = torch.tensor([img.shape[-1], img.shape[-2]], device=img.device) * 2**i
-        if len(mine):
-            spots = Frame(frame.turn[mine], frame.shift[mine]).to_picture(pixels) / extent * 2 - 1  # [K, 4096, 2]
-            found = F.grid_sample(img, spots.reshape(1, -1, CROP_PX, 2), align_corners=False)[0].unflatten(
-                1, (len(mine), CROP_PX)
-            )
-            crops[mine] = found.transpose(0, 1)
-        img = F.avg_pool2d(img, 2, ceil_mode=True, count_include_pad=False)
+        spots = Frame(frame.turn[mine], frame.shift[mine]).to_picture(pixels) / extent * 2 - 1  # [K, 4096, 2]
+        side_by_side = F.grid_sample(img, spots.reshape(1, -1, CROP_PX, 2), align_corners=False)[0]
+        crops[mine] = side_by_side.unflatten(1, (len(mine), CROP_PX)).transpose(0, 1)
     return crops
 
 

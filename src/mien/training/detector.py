@@ -54,6 +54,7 @@ class DetectorConfig:
     weight_decay: float = 5e-4
     box_weight: float = 2.0  # Weight of the generalised IoU loss.
     points_weight: float = 15.0  # Weight of the distance of the points, in sides of the box.
+    negative_shares: tuple[float, float] = (0.12, 0.4)  # Tiles without a face, for the detector and for the refiner.
     num_drawings: int = 600  # Drawn tiles without a face.
     num_proposals: int = 64  # Right and wrong proposals, each at most so many, in a step of the refiner.
     ema_decay: float = 0.998  # Of the weights that are kept.
@@ -205,12 +206,18 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
     """
     torch.manual_seed(config.seed)
     write_text(json.dumps(dataclasses.asdict(config), indent=1), run_dir / "options.json")
-    mosaics = Mosaics(
-        *load_scenes(data, run_dir.parent / "cache"),
-        batch_size=config.batch_size,
-        size_px=config.size_px,
-        num_drawings=config.num_drawings,
-        seed=config.seed,
+    pictures, table = load_scenes(data, run_dir.parent / "cache")
+    dense, sparse = (
+        Mosaics(
+            pictures,
+            table,
+            batch_size=config.batch_size,
+            size_px=config.size_px,
+            negative_share=share,
+            num_drawings=config.num_drawings,
+            seed=config.seed,
+        )
+        for share in config.negative_shares
     )
     at = cells(config.size_px, config.size_px)
 
@@ -223,7 +230,7 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
         return detector_loss(found, targets, at, config)
 
     stage = _Stage(name="detector", losses=find, first_batch=0, num_steps=config.num_steps, lr=config.lr)
-    detector = fold_norm(_learn(stage, Detector(norm=True), mosaics, config, run_dir, on_step))
+    detector = fold_norm(_learn(stage, Detector(norm=True), dense, config, run_dir, on_step))
 
     def refine(net: Refiner, step: int, img: Tensor, targets: Targets) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(1_000_003 * config.seed + step)
@@ -241,6 +248,6 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
         num_steps=config.num_refiner_steps,
         lr=config.refiner_lr,
     )
-    refiner = _learn(closer, Refiner(**detector.init_kwargs["refiner_kwargs"]), mosaics, config, run_dir, on_step)
+    refiner = _learn(closer, Refiner(**detector.init_kwargs["refiner_kwargs"]), sparse, config, run_dir, on_step)
     detector.refiner.load_state_dict(refiner.state_dict())
     return detector
