@@ -13,6 +13,7 @@ import argparse
 import importlib.util
 import time
 from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -39,6 +40,11 @@ def load_judge(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Judge()
+
+
+def mean(values: list[float]) -> float:
+    """Mean, and not a number where there is nothing to average."""
+    return fmean(values) if values else nan
 
 
 def enlarged(image: Image) -> Image:
@@ -93,12 +99,12 @@ class Bench:
             name = " ".join(f"{k}={v:+g}" for k, v in strengths.items())
             turned |= {name: {i: row["yaw_b"] for i, row in enumerate(rows) if "error" not in row}}
             some = [row for row in good if "smile" not in strengths or row["smile_a"] < DULL_SMILE]
-            rise = fmean(row["smile_b"] - row["smile_a"] for row in some)
-            turn = fmean(row["yaw_b"] - row["yaw_a"] for row in some)
-            same = fmean(row["id"] for row in some)
+            rise = mean([row["smile_b"] - row["smile_a"] for row in some])
+            turn = mean([row["yaw_b"] - row["yaw_a"] for row in some])
+            same = mean([row["id"] for row in some])
             lines.append(f"| {name} | {len(some)} | {rise:+.3f} | {turn:+.1f} | {same:.3f} | {len(rows) - len(good)} |")
         left, right = turned["yaw=-2"], turned["yaw=+2"]
-        span = fmean(right[i] - left[i] for i in left.keys() & right.keys())
+        span = mean([right[i] - left[i] for i in left.keys() & right.keys()])
         save_png(grid(sheet, columns=len(codes)), self.outdir / "edits.png")
         return [*lines, "", f"From yaw=-2 to yaw=+2 the head turns {span:.1f} degrees in the mean."]
 

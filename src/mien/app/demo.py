@@ -27,8 +27,8 @@ __all__ = ["demo_photo", "run_demo"]
 PHOTO_EDITS = (("smile", -2.0), ("age", 2.0), ("yaw", -1.5), ("yaw", 1.5))
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 PEOPLE = tuple(range(1, 21))
-SWEPT = {"smile": 2, "age": 6, "yaw": 11}  # direction => seed of the person who shows it
-MIXED = ((3, 7, 12), (4, 9, 15, 18))  # seeds of the shapes, seeds of the styles
+SWEPT = {"smile": (2, 9), "age": (6, 8), "yaw": (11, 4)}  # direction => seeds of the people who show it
+MIXED = ((3, 7, 12), (1, 2, 4, 8, 9, 10, 15, 17, 18))  # seeds of the shapes, seeds of the styles
 PSI = 0.7
 STAGES = 6
 
@@ -55,7 +55,7 @@ class _Clock:
 
 
 def _label(name: str, strength: float) -> str:
-    return f"{name} {strength:+g}".replace("-", "\u2212")
+    return f"{name} {strength:+g}"
 
 
 def _file(name: str, strength: float) -> str:
@@ -63,11 +63,12 @@ def _file(name: str, strength: float) -> str:
 
 
 def _sweeps(studio: Studio) -> dict[str, list[Image]]:
-    """One invented person for each direction, at every strength."""
-    people = {
-        name: studio.seed_code(seed, psi=PSI) for name, seed in SWEPT.items() if name in studio.directions.directions
-    }
-    return {n: [studio.picture(studio.edit(code, {n: s})) for s in STRENGTHS] for n, code in people.items()}
+    """Some invented people for each direction, each at every strength."""
+    found: dict[str, list[Image]] = {}
+    for name in SWEPT.keys() & studio.directions.directions.keys():
+        people = [studio.seed_code(seed, psi=PSI) for seed in SWEPT[name]]
+        found[name] = [studio.picture(studio.edit(code, {name: s})) for code in people for s in STRENGTHS]
+    return dict(sorted(found.items()))
 
 
 def _mixtures(studio: Studio) -> list[list[Image]]:
@@ -163,10 +164,10 @@ def _direction_section(sweeps: dict[str, list[Image]]) -> list[Section]:
     if not sweeps:
         return []
     rows = [
-        [Tile(image, _label(name, s) if s else name) for image, s in zip(pictures, STRENGTHS, strict=True)]
+        [Tile(image, _label(name, s) if s else name) for image, s in zip(pictures, STRENGTHS * 2, strict=True)]
         for name, pictures in sweeps.items()
     ]
-    text = "One person a row; 1.0 is one standard deviation of the attribute over the generator's own faces."
+    text = "Two people a row; 1.0 is one standard deviation of the attribute over the generator's own faces."
     return [Section("Directions", text, rows, 139)]
 
 

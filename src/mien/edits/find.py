@@ -52,11 +52,12 @@ class FindConfig:
 
     num_samples: int = 4000  # samples that are rendered and scored
     ridge: float = 0.02  # shrinkage of the linear model, share of the mean variance of w
-    identity_weight: float = 2.0  # c above, in units that make both terms of one size
+    identity_weight: float = 0.0  # c above, in units that make both terms of one size; for generators that invent well
     num_probes: int = 32  # faces that rows, length and range are tried on
     truncation_psi: float = 0.7  # of those faces
     batch_size: int = 32
-    probe_strength: float = 2.0  # at which ranges of rows are compared
+    probe_strength: float = 1.5  # at which ranges of rows are compared
+    largest_stretch: float = 3.0  # of the linear model's move, where renders answer less than the model says
     least_effect: float = 0.85  # of a range of rows, standard deviations per unit
     largest_strength: float = 4.0  # that is tried for the safe range
     least_identity: float = 0.6  # cosine to the unedited face inside the safe range
@@ -167,13 +168,16 @@ class _Trial:
         return does, self.same if does else self.effect
 
 
-def _calibrated(probe: _Probe, name: str, move: Tensor, layers: tuple[int, ...], std: float, strength: float) -> _Trial:
-    """Scale `move` until strength 1 changes the attribute by `std`."""
+def _calibrated(
+    probe: _Probe, name: str, move: Tensor, layers: tuple[int, ...], std: float, config: FindConfig
+) -> _Trial:
+    """Scale `move` until strength 1 changes the attribute by `std`, or until it is stretched as far as allowed."""
+    stretch = 1.0
     for _ in range(2):
-        slope, _ = probe.slope(name, move, layers, strength)
-        move = move * min(3.0, std / max(slope, 0.05 * std))
-    slope, same = probe.slope(name, move, layers, strength)
-    return _Trial(move, layers, slope / std, same)
+        slope, _ = probe.slope(name, move * stretch, layers, config.probe_strength)
+        stretch = min(config.largest_stretch, stretch * std / max(slope, 0.05 * std))
+    slope, same = probe.slope(name, move * stretch, layers, config.probe_strength)
+    return _Trial(move * stretch, layers, slope / std, same)
 
 
 def _safe_range(
@@ -234,10 +238,7 @@ def find_directions(
     found = {}
     for i, a in enumerate(attributes):
         std = float(scores.attributes[a.name].std())
-        trials = [
-            _calibrated(probe, a.name, vectors[a.name], layers, std, config.probe_strength)
-            for layers in layer_ranges(G.num_ws)
-        ]
+        trials = [_calibrated(probe, a.name, vectors[a.name], layers, std, config) for layers in layer_ranges(G.num_ws)]
         best = max(trials, key=lambda trial: trial.rank(config.least_effect))
         range_ = _safe_range(probe, a.name, best.move, best.layers, config)
         found[a.name] = Direction(best.move, best.layers, f"{std:.3g} {a.unit}", std, range_)
