@@ -19,7 +19,7 @@ import torch
 from mien.errors import Cancelled, InputError
 from mien.report import Step
 from mien.training.data import PictureSet
-from mien.training.gan import collapse_warning, train_gan
+from mien.training.gan import Beginning, collapse_warning, train_gan
 from mien.training.gan_step import GanConfig, GanTrainer
 from mien.weights.load import load_generator
 
@@ -94,12 +94,23 @@ def test_a_run_that_goes_on_takes_new_rates_but_no_new_pictures(tmp_path: Path) 
 
 def test_a_run_can_begin_with_a_smaller_generator(tmp_path: Path) -> None:
     small = GanTrainer(GanConfig(**TINY), pictures().pixels, torch.device("cpu"))
-    start = (small.G, small.D)
+    start = Beginning(small.G, small.D)
     config = GanConfig(kimg=0.004, lr=1e-9, **TINY | dict(img_resolution=16))
     G = train_gan(config, pictures(size_px=16), tmp_path / "grown", start=start)
     torch.testing.assert_close(G.synthesis.b8.conv1.weight, small.G.synthesis.b8.conv1.weight)
     with pytest.raises(InputError, match="do not fit"):
         train_gan(GanConfig(kimg=0.004, **TINY | dict(w_dim=4)), pictures(), tmp_path / "other", start=start)
+
+
+def test_a_run_can_begin_where_another_ended(tmp_path: Path) -> None:
+    kind = TINY | dict(encoder_share=0.5, lr=1e-9, encoder_lr=1e-9)
+    other = GanTrainer(GanConfig(seed=7, **kind), pictures().pixels, torch.device("cpu"))
+    train_gan(GanConfig(kimg=0.004, **kind), pictures(), tmp_path, start=Beginning(other.G, other.D, other.E))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    for name, net in other.nets().items():
+        for key, tensor in net.state_dict().items():
+            if key != "mapping.w_avg":  # moves at every step
+                torch.testing.assert_close(state[name][key], tensor, msg=f"{name} {key}")
 
 
 def test_a_sink_can_stop_the_run(tmp_path: Path) -> None:

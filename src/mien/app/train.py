@@ -20,6 +20,7 @@ from mien.report import ignore
 if TYPE_CHECKING:
     from mien.nets.features import FaceNet
     from mien.training.data import PictureSet
+    from mien.training.gan import Beginning
 
 __all__ = ["app", "configured"]
 
@@ -89,6 +90,25 @@ def _out(out: Path | None, run_dir: Path, name: str) -> Path:
     return path
 
 
+def _beginning(network: str | None) -> Beginning | None:
+    """Load a generator and what was trained with it."""
+    from mien.app.studio import companion
+    from mien.nets.encoder import Encoder
+    from mien.nets.stylegan2 import Discriminator, Generator
+    from mien.training.gan import Beginning
+    from mien.weights.load import find_weights, load_net
+
+    if network is None:
+        return None
+    path = find_weights(network)
+    encoder = companion(path, "encoder")
+    return Beginning(
+        load_net(path, Generator),
+        load_net(companion(path, "discriminator"), Discriminator),
+        load_net(encoder, Encoder) if encoder.is_file() else None,
+    )
+
+
 @app.command()
 def gan(
     data: Data,
@@ -96,6 +116,10 @@ def gan(
     preset: Annotated[
         str, typer.Option("--preset", help="Settings to begin from, by the network's name.")
     ] = DEFAULT_NETWORK,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", help="Generator to begin with, beside it its discriminator; a smaller one grows."),
+    ] = None,
     settings: Settings = None,
     out: OutFile = None,
     device: Device = "auto",
@@ -134,6 +158,7 @@ def gan(
             people,
             run_dir,
             tee(bars, tell),
+            start=_beginning(begin),
             held_out=held_out.pixels[:16].float() / 127.5 - 1 if len(held_out) else None,
             device=device_,
             perceptual=None if face_net is None else lambda a, b: perceptual(face_net.maps(a), face_net.maps(b)),

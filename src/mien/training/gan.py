@@ -15,6 +15,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch import Tensor
 from mien.atomic import replacing, write_text
 from mien.errors import InputError
 from mien.images import grid, save_png, to_pil
+from mien.nets.encoder import Encoder
 from mien.nets.stylegan2 import Discriminator, Generator
 from mien.report import Sink, Step, ignore
 from mien.training.data import PictureSet
@@ -33,7 +35,7 @@ from mien.training.grow import grow_discriminator, grow_generator
 from mien.training.ranks import rank
 from mien.weights.load import save_net
 
-__all__ = ["collapse_warning", "train_gan"]
+__all__ = ["Beginning", "collapse_warning", "train_gan"]
 
 STATS_STEPS = 25  # Steps that one line of stats.jsonl averages.
 Evaluate = Callable[[Generator], Mapping[str, float]]
@@ -118,14 +120,25 @@ class _Run:
         return pictures
 
 
-def _begin_with(trainer: GanTrainer, G: Generator, D: Discriminator) -> None:
-    """Give a fresh trainer the weights of other networks, grown to its size."""
+@dataclass(frozen=True)
+class Beginning:
+    """Networks that a run begins with: a generator, its discriminator, and perhaps its encoder."""
+
+    G: Generator
+    D: Discriminator
+    E: Encoder | None = None
+
+
+def _begin_with(trainer: GanTrainer, start: Beginning) -> None:
+    """Give a fresh trainer the weights of other networks, grown to its size; an encoder does not grow."""
     side = trainer.config.img_resolution
-    G = grow_generator(G, side) if G.img_resolution < side else G
-    D = grow_discriminator(D, side) if D.img_resolution < side else D
+    G = grow_generator(start.G, side) if start.G.img_resolution < side else start.G
+    D = grow_discriminator(start.D, side) if start.D.img_resolution < side else start.D
     try:
         for net, given in ((trainer.G, G), (trainer.G_ema, G), (trainer.D, D)):
             net.load_state_dict(given.state_dict())
+        if start.E is not None and trainer.E is not None and start.E.num_ws == G.num_ws:
+            trainer.E.load_state_dict(start.E.state_dict())
     except RuntimeError as err:
         hint = "widths, w_dim and mapping_layers must be those of the networks to begin from"
         raise InputError("the run's networks do not fit those to begin from", hint=hint) from err
@@ -137,7 +150,7 @@ def train_gan(
     run_dir: Path,
     on_step: Sink = ignore,
     *,
-    start: tuple[Generator, Discriminator] | None = None,
+    start: Beginning | None = None,
     held_out: Tensor | None = None,
     device: torch.device | str = "cpu",
     perceptual: Perceptual | None = None,
@@ -175,7 +188,7 @@ def train_gan(
             raise InputError(f"{run_dir} holds a run on other pictures", hint="use another folder")
         trainer.load_state_dict(state)
     elif start is not None:
-        _begin_with(trainer, *start)
+        _begin_with(trainer, start)
     facts = {"data": data.digest, "pictures": len(data), **(provenance or {})}
     options = json.dumps(dataclasses.asdict(config) | facts, indent=1)
     if not rank():
