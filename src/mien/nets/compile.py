@@ -35,7 +35,7 @@ def compile_synthesis(synthesis: SynthesisNetwork, *, backend: str = "inductor")
     """
     if backend == "inductor" and not has_compiler():
         return synthesis
-    compiled = torch.compile(synthesis, backend=backend)
+    compiled = torch.compile(synthesis, backend=backend, dynamic=False)
 
     def render(ws: Tensor, *, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor:
         for block in synthesis.blocks():

@@ -123,12 +123,13 @@ class Conv2dLayer(nn.Module):
 
 
 class WeightCache:
-    """A weight in the type of the feature maps and its energy, made anew only when it has changed.
+    """A weight as the convolution wants it and its energy, made anew only when it has changed.
 
     Compiled code cannot ask whether it has; it takes what `pin` has checked just before the call, or makes its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_transposed: bool) -> None:
+        self.is_transposed = is_transposed  # for a transposed convolution, which reads [I, O, kh, kw]
         self._held: tuple[tuple[Any, ...], Tensor, Tensor] | None = None
         self._pinned: tuple[Tensor, Tensor] | None = None
 
@@ -146,8 +147,14 @@ class WeightCache:
         key = (dtype, weight.device, weight.data_ptr(), weight._version, torch.is_inference_mode_enabled())
         held = self._held  # read once: other threads may replace it
         if held is None or held[0] != key:
-            held = self._held = (key, weight.to(dtype), weight_energy(weight))
+            held = self._held = (key, self._packed(weight, dtype), weight_energy(weight))
         return held[1], held[2]
+
+    def _packed(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Cast, and lay out so that the convolution need not do it at every call."""
+        if self.is_transposed:
+            return _as_blocks(weight.transpose(0, 1), dtype).transpose(0, 1)
+        return _as_blocks(weight, dtype)
 
     def pin(self, weight: Tensor, dtype: torch.dtype) -> None:
         """Check the weight for a compiled call that follows at once."""
@@ -260,7 +267,7 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("resample_filter", setup_filter(resample_filter))
-        self.cache = WeightCache()
+        self.cache = WeightCache(is_transposed=up > 1)
 
     def noise(self, num: int, noise_mode: str, given: Tensor | None) -> Tensor | None:
         """Return the scaled noise [N or 1, 1, resolution, resolution], or None."""
