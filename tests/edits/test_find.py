@@ -66,7 +66,7 @@ def test_codes_may_take_the_place_of_samples() -> None:
     ws[:, :, 0] *= 3
     config = FindConfig(num_probes=16, ridge=1e-4)
     found = find_directions(LinearFaces(), score, FACTS, codes=ws, config=config)
-    assert found["turn"].std == pytest.approx(30, rel=0.05)
+    assert found["turn"].std == pytest.approx(10, rel=0.15)  # over samples, not over the codes
     assert found.provenance["codes"] == "encoded"
 
 

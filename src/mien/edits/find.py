@@ -51,14 +51,15 @@ class FindConfig:
     """Settings of `find_directions`."""
 
     num_samples: int = 4000  # samples that are rendered and scored
-    ridge: float = 0.02  # shrinkage of the linear model, share of the mean variance of w
+    ridge: float = 0.3  # shrinkage of the linear model, share of the mean variance of w
     identity_weight: float = 0.0  # c above, in units that make both terms of one size; for generators that invent well
+    num_spread: int = 256  # samples that tell the standard deviation of an attribute, where `codes` are given
     num_probes: int = 32  # faces that rows, length and range are tried on
     truncation_psi: float = 0.7  # of those faces
     batch_size: int = 32
     probe_strength: float = 1.5  # at which ranges of rows are compared
-    largest_stretch: float = 3.0  # of the linear model's move, where renders answer less than the model says
-    least_effect: float = 0.85  # of a range of rows, standard deviations per unit
+    largest_stretch: float = 4.5  # of the linear model's move, where renders answer less than the model says
+    least_effect: float = 0.7  # of a range of rows, standard deviations per unit
     largest_strength: float = 4.0  # that is tried for the safe range
     least_identity: float = 0.6  # cosine to the unedited face inside the safe range
     seed: int = 0
@@ -231,13 +232,17 @@ def find_directions(
     for a in attributes:
         if missing := {a.name, *a.keep} - set(scores.attributes):
             raise InputError(f"nothing measures {', '.join(sorted(missing))}")
+    invented = scores
+    if codes is not None:
+        some = broadcast(sample_w(G, config.num_spread, seed=config.seed), G.num_ws)
+        invented = _score(G, some, scorer, config.batch_size)
     w = ws.mean(dim=1)
     vectors, explained = _vectors(w.cpu(), scores, attributes, config)
     faces = w.mean(0).lerp(ws[:: len(ws) // config.num_probes][: config.num_probes], config.truncation_psi)
     probe = _Probe(G, faces, scorer, _score(G, faces, scorer, config.batch_size), config.batch_size)
     found = {}
     for i, a in enumerate(attributes):
-        std = float(scores.attributes[a.name].std())
+        std = float(invented.attributes[a.name].std())
         trials = [_calibrated(probe, a.name, vectors[a.name], layers, std, config) for layers in layer_ranges(G.num_ws)]
         best = max(trials, key=lambda trial: trial.rank(config.least_effect))
         range_ = _safe_range(probe, a.name, best.move, best.layers, config)
