@@ -295,6 +295,16 @@ def test_a_change_of_weights_is_seen_at_once() -> None:
     assert not torch.allclose(render(), before)
 
 
+def test_gradients_follow_after_inference_mode() -> None:
+    G = tiny_generator().requires_grad_(False)
+    ws = torch.randn(1, G.num_ws, 8)
+    with torch.inference_mode():
+        before = G.synthesis(ws, noise_mode="const", dtype=torch.bfloat16)
+    img = G.synthesis(ws.requires_grad_(), noise_mode="const", dtype=torch.bfloat16)
+    assert torch.equal(img.detach(), before)
+    assert torch.autograd.grad(img.sum(), ws)[0].abs().sum() > 0
+
+
 def test_clamping_limits_feature_maps() -> None:
     G = tiny_generator(conv_clamp=0.5)
     seen: list[float] = []

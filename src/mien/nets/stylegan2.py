@@ -130,7 +130,7 @@ class WeightCache:
 
     def __init__(self, *, is_transposed: bool) -> None:
         self.is_transposed = is_transposed  # for a transposed convolution, which reads [I, O, kh, kw]
-        self._held: tuple[tuple[Any, ...], Tensor, Tensor] | None = None
+        self._held: dict[torch.dtype, tuple[tuple[Any, ...], Tensor, Tensor]] = {}
         self._pinned: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -144,10 +144,10 @@ class WeightCache:
         return weight.to(dtype), weight_energy(weight)
 
     def _checked(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        key = (dtype, weight.device, weight.data_ptr(), weight._version, torch.is_inference_mode_enabled())
-        held = self._held  # read once: other threads may replace it
+        key = (weight.device, weight.data_ptr(), weight._version, torch.is_inference_mode_enabled())
+        held = self._held.get(dtype)  # read once: other threads may replace it
         if held is None or held[0] != key:
-            held = self._held = (key, self._packed(weight, dtype), weight_energy(weight))
+            held = self._held[dtype] = (key, self._packed(weight, dtype), weight_energy(weight))
         return held[1], held[2]
 
     def _packed(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
