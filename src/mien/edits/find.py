@@ -59,7 +59,7 @@ class FindConfig:
     batch_size: int = 32
     probe_strength: float = 1.5  # at which ranges of rows are compared
     largest_stretch: float = 4.5  # of the linear model's move, where renders answer less than the model says
-    least_effect: float = 0.7  # of a range of rows, standard deviations per unit
+    least_effect: float = 0.8  # of a range of rows, standard deviations per unit
     largest_strength: float = 4.0  # that is tried for the safe range
     least_identity: float = 0.6  # cosine to the unedited face inside the safe range
     seed: int = 0
@@ -125,7 +125,7 @@ def _vectors(
 
 def layer_ranges(num_ws: int) -> list[tuple[int, ...]]:
     """Ranges of rows worth trying: from the first or a little later to the middle or the last."""
-    ends = sorted({num_ws // 3 + 1, num_ws // 2, 2 * num_ws // 3, num_ws})
+    ends = sorted({num_ws // 2 + 1, 4 * num_ws // 5, num_ws})
     return [tuple(range(first, last)) for first in (0, 2) for last in ends if last > first]
 
 
