@@ -51,11 +51,11 @@ def enlarged(image: Image) -> Image:
     return image.resize((CROP_PX, CROP_PX), PIL.Image.Resampling.BICUBIC)
 
 
-def people(data: Path, num: int, cache: Path) -> list[Image]:
-    """One crop of each of `num` people held out, chosen by a fixed seed."""
+def people(data: Path, num: int, cache: Path, *, skip: int = 0) -> list[Image]:
+    """One crop of each of `num` people held out, in an order of a fixed seed, without the first `skip`."""
     _, held_out = split_people(load_pictures(data, size_px=128, cache=cache))
     _, first = np.unique(held_out.labels["identity"], return_index=True)
-    rows = np.random.RandomState(0).permutation(first)[:num]
+    rows = np.random.RandomState(0).permutation(first)[skip : skip + num]
     return [enlarged(image) for image in to_pil(held_out.select(rows).pixels.float() / 127.5 - 1)]
 
 
@@ -114,13 +114,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("--num", type=int, default=24)
+    parser.add_argument("--skip", type=int, default=8, help="people that settings were tried on")
     parser.add_argument("--network", default="faces-64")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--outdir", type=Path, default=Path("out/bench"))
     parser.add_argument("--cache", type=Path, default=Path("out/cache"))
     args = parser.parse_args()
     studio = Studio(args.network, device="cpu")
-    bench = Bench(studio, people(args.data, args.num, args.cache), load_judge(args.judge), args.outdir)
+    bench = Bench(studio, people(args.data, args.num, args.cache, skip=args.skip), load_judge(args.judge), args.outdir)
     print("| method | identity | SSIM | PSNR | yaw error, degrees | expression error | no face | seconds a face |")
     print("|---|---|---|---|---|---|---|---|")
     methods = ("encoder", "optimize") if studio.encoder is not None else ("optimize",)

@@ -30,7 +30,7 @@ def test_demo_writes_pictures_a_figure_and_a_report(tmp_path: Path, monkeypatch:
     assert str(tmp_path / "demo" / "overview.png") in result.stdout
     assert "report.json" in result.stderr
     pictures = {p.stem for p in (tmp_path / "demo").glob("*.png")}
-    assert {"overview", "photo", "photo_0", "photo_0_inverted", "photo_smile_minus2", "photo_age_plus2"} <= pictures
+    assert {"overview", "photo", "photo_0", "photo_0_inverted", "photo_smile_minus1", "photo_age_plus1.5"} <= pictures
     assert {"people", "people_smile", "people_age", "people_yaw", "people_mixed"} <= pictures
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert {len(sha) for sha in report["weights"].values()} == {64}

@@ -24,12 +24,12 @@ from mien.report import Sink, Step, ignore
 
 __all__ = ["demo_photo", "run_demo"]
 
-PHOTO_EDITS = (("smile", -2.0), ("age", 2.0), ("yaw", -1.5), ("yaw", 1.5))
+PHOTO_EDITS = (("smile", -1.0), ("age", 1.5), ("yaw", -2.0), ("yaw", 2.0))
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 PEOPLE = tuple(range(1, 21))
 SWEPT = {"smile": (2, 9), "age": (6, 8), "yaw": (11, 4)}  # direction => seeds of the people who show it
 MIXED = ((3, 7, 12), (1, 2, 4, 8, 9, 10, 15, 17, 18))  # seeds of the shapes, seeds of the styles
-PSI = 0.7
+PSI = 0.5
 STAGES = 6
 
 
