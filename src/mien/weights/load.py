@@ -83,7 +83,7 @@ def _bundle() -> Path:
 
 def bundled_names() -> list[str]:
     """Return the names of the networks that come with the package."""
-    return sorted(path.stem for path in _bundle().glob(f"*{SUFFIX}"))
+    return sorted(path.stem for path in _bundle().glob(f"*{SUFFIX}") if not path.stem.startswith("directions-"))
 
 
 def find_weights(path_or_name: str | Path) -> Path:
