@@ -342,9 +342,12 @@ def _change(
     path = Path(source)
     photo = open_photo(path)
     crops = studio.align(photo, source=path.name, face=face)
-    codes = studio.invert(torch.cat([c.img for c in crops]), method=method, num_steps=steps, on_step=bars)
-    for crop, code in zip(crops, codes, strict=True):
-        photo = studio.paste(photo, crop, change(code), code)
+    for first in range(0, len(crops), BATCH):
+        some = crops[first : first + BATCH]
+        bars.say(f"faces {first + 1}-{first + len(some)} of {len(crops)}:")
+        codes = studio.invert(torch.cat([c.img for c in some]), method=method, num_steps=steps, on_step=bars)
+        for crop, code in zip(some, codes, strict=True):
+            photo = studio.paste(photo, crop, change(code), code)
     return photo
 
 
