@@ -28,11 +28,11 @@ from mien.weights.load import load_net
 
 __all__ = ["MIN_SCORE", "Face", "detect", "load_detector", "one_face"]
 
-MIN_SCORE = 0.65
+MIN_SCORE = 0.7
 """Score from which something is a face; the model card tells how often it errs on either side."""
 
 NEAR_PX = 256  # Longest side of the small view.
-MAX_ENLARGE = 2.0
+MAX_ENLARGE = 2.0  # Of a small photo in the small view; the large one is never enlarged.
 MARGIN = 0.2  # Width of the empty margin around the small view, in longest sides; the large one gets a stride.
 MAX_CANDIDATES = 1000  # Cells that are compared, best first.
 SAME_FACE_IOU, BLEND_IOU = 0.35, 0.6  # Boxes that overlap more are one face; those that agree so well are averaged.
@@ -97,8 +97,8 @@ def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest
     if longest_px < STRIDES[-1]:
         raise InputError(f"longest_px must be at least {STRIDES[-1]}, got {longest_px}")
     longest = max(photo.size)
-    far_px = min(longest_px, round(MAX_ENLARGE * longest))
-    near_px = min(NEAR_PX, far_px)
+    far_px = min(longest_px, longest)
+    near_px = min(NEAR_PX, longest_px, round(MAX_ENLARGE * longest))
     views = [_View(net, photo, near_px, margin_px=round(MARGIN * near_px))]
     if far_px > near_px:
         views.append(_View(net, photo, far_px, margin_px=STRIDES[0]))
