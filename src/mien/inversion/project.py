@@ -35,7 +35,7 @@ class ProjectConfig:
     """Settings of `project`. Lengths in W are in units of the spread of w, so that no number belongs to one network."""
 
     space: str = "w+"  # "w": one code for all rows; "w+": a code for each
-    num_steps: int = 250  # most optimiser steps
+    num_steps: int = 200  # most optimiser steps
     lr: float = 0.1  # highest learning rate of Adam, spread of one coordinate of w = 1
     lr_rampup: float = 0.05  # share of the steps in which the rate rises
     lr_rampdown: float = 0.5  # share of the steps in which it falls
