@@ -28,7 +28,7 @@ from mien.weights.load import load_net
 
 __all__ = ["MIN_SCORE", "Face", "detect", "load_detector", "one_face"]
 
-MIN_SCORE = 0.7
+MIN_SCORE = 0.65
 """Score from which something is a face; the model card tells how often it errs on either side."""
 
 NEAR_PX = 256  # Longest side of the small view.
