@@ -225,6 +225,14 @@ def test_modulated_conv2d_is_its_definition(up: int, demodulate: bool) -> None:
         torch.testing.assert_close(out[n : n + 1], expected)
 
 
+@pytest.mark.parametrize("demodulate", [False, True])
+def test_the_gain_of_modulated_conv2d_is_a_factor_of_its_result(demodulate: bool) -> None:
+    x, weight, styles, noise = random(2, 3, 4, 4), random(5, 3, 3, 3), random(2, 3), random(2, 1, 4, 4)
+    kwargs: dict[str, Any] = dict(noise=noise, padding=1, demodulate=demodulate)
+    plain = modulated_conv2d(x, weight, styles, **kwargs)
+    torch.testing.assert_close(modulated_conv2d(x, weight, styles, gain=1.7, **kwargs), plain * 1.7)
+
+
 def test_modulated_conv2d_shrinks_too() -> None:
     x, weight, styles = random(1, 3, 8, 8), random(5, 3, 3, 3, seed=1), torch.ones(1, 3)
     out = modulated_conv2d(x, weight, styles, down=2, padding=1, resample_filter=FIR, demodulate=False)

@@ -432,6 +432,7 @@ def modulated_conv2d(
     demodulate: bool = True,
     flip_weight: bool = True,
     energy: Tensor | None = None,
+    gain: float = 1.0,
 ) -> Tensor:
     """Convolve each sample with a weight whose input channels its style scales, then normalise its outputs.
 
@@ -450,17 +451,20 @@ def modulated_conv2d(
         demodulate: normalise each output feature map.
         flip_weight: correlate (True) or convolve (False).
         energy: `weight_energy(weight)` where it is known already.
+        gain: factor of the result, noise included.
 
     Returns:
         [N, O, H*up/down, W*up/down] in the type of `x`.
 
     Source: Karras et al. 2020, Eq. 1-3, arXiv:1912.04958.
     """
-    x = x * styles.to(x.dtype)[:, :, None, None]
+    before, after = (1.0, gain) if demodulate else (gain, 1.0)
+    x = x * (styles * before).to(x.dtype)[:, :, None, None]
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
-    noise = None if noise is None else noise.to(x.dtype)
+    noise = None if noise is None else (noise * gain).to(x.dtype)
     if not demodulate:
         return x if noise is None else x + noise
     energy = weight_energy(weight) if energy is None else energy
-    scale = (styles.square() @ energy.T + 1e-8).rsqrt().to(x.dtype)[:, :, None, None]  # [NO11]
+    scale = (styles.square() @ energy.T + 1e-8).rsqrt() * after  # [NO]
+    scale = scale.to(x.dtype)[:, :, None, None]
     return x * scale if noise is None else torch.addcmul(noise, x, scale)

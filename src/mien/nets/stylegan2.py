@@ -287,6 +287,8 @@ class SynthesisLayer(nn.Module):
     ) -> Tensor:
         """Carry x [N, in, h, w] to [N, out, resolution, resolution] in the style w [N, w_dim]."""
         weight, energy = self.cache(self.weight, x.dtype)
+        gain *= self.act_gain
+        before, after = (gain, 1.0) if ACTIVATIONS[self.activation].is_homogeneous else (1.0, gain)
         x = modulated_conv2d(
             x,
             weight,
@@ -297,9 +299,10 @@ class SynthesisLayer(nn.Module):
             padding=self.padding,
             resample_filter=self.resample_filter,
             flip_weight=self.up == 1,
+            gain=before,
         )
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain / self.act_gain
+        return bias_act(x, self.bias * before, act=self.activation, gain=after, clamp=clamp)
 
 
 class ToRGBLayer(nn.Module):
