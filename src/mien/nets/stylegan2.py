@@ -50,6 +50,11 @@ def _as_blocks(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype=dtype, memory_format=torch.channels_last)
 
 
+def _dtype(net: nn.Module) -> torch.dtype:
+    """The type of a network's weights."""
+    return next(net.parameters()).dtype
+
+
 def _full(x: Tensor) -> Tensor:
     """Carry half types to float32; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()
@@ -217,10 +222,10 @@ class MappingNetwork(nn.Module):
         parts = []
         if self.z_dim > 0:
             assert z is not None and z.shape[1] == self.z_dim
-            parts.append(normalize_2nd_moment(_full(z)))
+            parts.append(normalize_2nd_moment(z.to(_dtype(self))))
         if self.c_dim > 0:
             assert c is not None and c.shape[1] == self.c_dim
-            parts.append(normalize_2nd_moment(self.embed(_full(c))))
+            parts.append(normalize_2nd_moment(self.embed(c.to(_dtype(self)))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
@@ -481,7 +486,7 @@ class SynthesisNetwork(nn.Module):
         if noise_mode not in ("const", "random", "none"):
             raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
         assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
-        ws = _full(ws)
+        ws = ws.to(_dtype(self))
         given: Iterator[Tensor] = iter(noise or ())
         x = img = None
         row = 0
