@@ -15,7 +15,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, overload
@@ -29,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 from mien.atomic import replacing
 from mien.errors import InputError, WeightsError
 from mien.nets.generator import Generator
+from mien.weights.checkpoint import Recipe
 
 __all__ = [
     "NETS",
@@ -59,19 +59,6 @@ MAX_NUMBER = 1 << 20  # no size, count or gain of any network comes near
 CALLS_PER_TENSOR = 100  # a constructor makes a tensor with about ten calls
 
 Net = TypeVar("Net", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to rebuild a network and where it comes from.
-
-    `net` is a name in `NETS`, `kwargs` the constructor's arguments, `provenance` free facts as JSON: training data,
-    licence, kimg, hash of the source, measured numbers.
-    """
-
-    net: str
-    kwargs: Mapping[str, Any]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---- Names and places -----------------------------------------------------------------------------------------------
