@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mien.errors import InputError
+from mien.nets.discriminator import Discriminator
 from mien.nets.ops import upsample2d
-from mien.nets.stylegan2 import Discriminator, Generator
+from mien.nets.stylegan2 import Generator
 from mien.training.grow import grow_discriminator, grow_generator
 
 

@@ -93,8 +93,9 @@ def _out(out: Path | None, run_dir: Path, name: str) -> Path:
 def _beginning(network: str | None) -> Beginning | None:
     """Load a generator and what was trained with it."""
     from mien.app.studio import companion
+    from mien.nets.discriminator import Discriminator
     from mien.nets.encoder import Encoder
-    from mien.nets.stylegan2 import Discriminator, Generator
+    from mien.nets.stylegan2 import Generator
     from mien.training.gan import Beginning
     from mien.weights.load import find_weights, load_net
 

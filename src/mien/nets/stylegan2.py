@@ -1,4 +1,4 @@
-"""StyleGAN2: mapping, synthesis and discriminator, with the parameter names of the official PyTorch code.
+"""StyleGAN2's generator: mapping and synthesis, with the parameter names of the official PyTorch code.
 
 Networks compute in float32 unless a call asks for another `dtype`; then the feature maps of blocks are of that type,
 while styles, demodulation and the picture itself stay float32.
@@ -16,11 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mien.nets.layers import (
+    FIR,
+    Conv2dLayer,
+    FullyConnectedLayer,
+    as_blocks,
+    channels_at,
+    check_architecture,
+    dtype_of,
+    full_precision,
+    resolutions_to,
+)
 from mien.nets.ops import (
     ACTIVATIONS,
     bias_act,
-    conv2d_resample,
-    downsample2d,
     modulated_conv2d,
     normalize_2nd_moment,
     setup_filter,
@@ -28,103 +37,7 @@ from mien.nets.ops import (
     weight_energy,
 )
 
-__all__ = ["Discriminator", "Generator", "MappingNetwork", "SynthesisNetwork", "channels_at"]
-
-ARCHITECTURES = ("orig", "skip", "resnet")
-FIR = (1, 3, 3, 1)
-
-
-def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature maps of the block at `resolution`."""
-    return min(channel_base // resolution, channel_max)
-
-
-def _resolutions(img_resolution: int) -> list[int]:
-    if img_resolution < 4 or img_resolution.bit_count() != 1:
-        raise ValueError(f"img_resolution must be a power of two from 4 up, got {img_resolution}")
-    return [2**i for i in range(2, img_resolution.bit_length())]
-
-
-def _as_blocks(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast feature maps and lay them out as the fast convolutions of `dtype` want them."""
-    return x.to(dtype=dtype, memory_format=torch.channels_last)
-
-
-def _dtype(net: nn.Module) -> torch.dtype:
-    """The type of a network's weights."""
-    return next(net.parameters()).dtype
-
-
-def _full(x: Tensor) -> Tensor:
-    """Carry half types to float32; float64 stays."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-class FullyConnectedLayer(nn.Module):
-    """Linear layer with equalised learning rate and an activation."""
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        activation: str = "linear",
-        lr_multiplier: float = 1.0,
-        bias_init: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.activation = activation
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full([out_features], float(bias_init) / lr_multiplier))
-        self.weight_gain = lr_multiplier / math.sqrt(in_features)
-        self.bias_gain = lr_multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Carry [N, in_features] to [N, out_features]."""
-        x = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_gain, alpha=self.weight_gain)
-        return bias_act(x, act=self.activation)
-
-
-class Conv2dLayer(nn.Module):
-    """Convolution with equalised learning rate, resampling and an activation."""
-
-    resample_filter: Tensor
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel_size: int,
-        bias: bool = True,
-        activation: str = "linear",
-        up: int = 1,
-        down: int = 1,
-        resample_filter: Sequence[float] = FIR,
-        conv_clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.activation, self.up, self.down, self.conv_clamp = activation, up, down, conv_clamp
-        self.padding = kernel_size // 2
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
-        self.act_gain = ACTIVATIONS[activation].gain
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-
-    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        """Carry [N, in, H, W] to [N, out, H*up/down, W*up/down]; `gain` scales the result."""
-        x = conv2d_resample(
-            x,
-            self.weight * self.weight_gain,
-            self.resample_filter,
-            up=self.up,
-            down=self.down,
-            padding=self.padding,
-            flip_weight=self.up == 1,
-        )
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+__all__ = ["Generator", "MappingNetwork", "SynthesisNetwork"]
 
 
 class WeightCache:
@@ -158,8 +71,8 @@ class WeightCache:
     def _packed(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """Cast, and lay out so that the convolution need not do it at every call."""
         if self.is_transposed:
-            return _as_blocks(weight.transpose(0, 1), dtype).transpose(0, 1)
-        return _as_blocks(weight, dtype)
+            return as_blocks(weight.transpose(0, 1), dtype).transpose(0, 1)
+        return as_blocks(weight, dtype)
 
     def pin(self, weight: Tensor, dtype: torch.dtype) -> None:
         """Check the weight for a compiled call that follows at once."""
@@ -222,10 +135,10 @@ class MappingNetwork(nn.Module):
         parts = []
         if self.z_dim > 0:
             assert z is not None and z.shape[1] == self.z_dim
-            parts.append(normalize_2nd_moment(z.to(_dtype(self))))
+            parts.append(normalize_2nd_moment(z.to(dtype_of(self))))
         if self.c_dim > 0:
             assert c is not None and c.shape[1] == self.c_dim
-            parts.append(normalize_2nd_moment(self.embed(c.to(_dtype(self)))))
+            parts.append(normalize_2nd_moment(self.embed(c.to(dtype_of(self)))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
@@ -354,8 +267,7 @@ class SynthesisBlock(nn.Module):
         activation: str = "lrelu",
     ) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+        check_architecture(architecture)
         self.in_channels, self.resolution, self.architecture = in_channels, resolution, architecture
         self.register_buffer("resample_filter", setup_filter(resample_filter))
         layer: dict[str, Any] = dict(
@@ -399,11 +311,11 @@ class SynthesisBlock(nn.Module):
         resnet = self.architecture == "resnet" and self.in_channels != 0
         gain = math.sqrt(0.5) if resnet else 1.0
         if self.in_channels == 0:
-            x = _as_blocks(self.const[None].expand(ws.shape[0], -1, -1, -1), dtype)
+            x = as_blocks(self.const[None].expand(ws.shape[0], -1, -1, -1), dtype)
             x = self.conv1(x, w[0], noise_mode, noise[0])
         else:
             assert x is not None
-            x = _as_blocks(x, dtype)
+            x = as_blocks(x, dtype)
             y = self.skip(x, gain=gain) if resnet else None
             x = self.conv0(x, w[0], noise_mode, noise[0])
             x = self.conv1(x, w[1], noise_mode, noise[1], gain=gain)
@@ -411,7 +323,7 @@ class SynthesisBlock(nn.Module):
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.num_torgb:
-            y = _full(self.torgb(x, w[self.num_conv]))
+            y = full_precision(self.torgb(x, w[self.num_conv]))
             img = y if img is None else img + y
         assert x is not None
         return x, img
@@ -434,7 +346,7 @@ class SynthesisNetwork(nn.Module):
         super().__init__()
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
         self.num_fp16_res = num_fp16_res
-        self.block_resolutions = _resolutions(img_resolution)
+        self.block_resolutions = resolutions_to(img_resolution)
         self.num_ws = 0
         in_channels = 0
         for res in self.block_resolutions:
@@ -486,7 +398,7 @@ class SynthesisNetwork(nn.Module):
         if noise_mode not in ("const", "random", "none"):
             raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
         assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
-        ws = ws.to(_dtype(self))
+        ws = ws.to(dtype_of(self))
         given: Iterator[Tensor] = iter(noise or ())
         x = img = None
         row = 0
@@ -558,192 +470,3 @@ class Generator(nn.Module):
         ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
         img: Tensor = self.synthesis(ws, **synthesis_kwargs)
         return img
-
-
-# ---- Discriminator --------------------------------------------------------------------------------------------------
-
-
-class DiscriminatorBlock(nn.Module):
-    """Two convolutions that halve the resolution."""
-
-    resample_filter: Tensor
-
-    def __init__(
-        self,
-        in_channels: int,
-        tmp_channels: int,
-        out_channels: int,
-        *,
-        resolution: int,
-        img_channels: int,
-        architecture: str = "resnet",
-        activation: str = "lrelu",
-        resample_filter: Sequence[float] = FIR,
-        conv_clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
-        self.in_channels, self.resolution, self.architecture = in_channels, resolution, architecture
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-        layer: dict[str, Any] = dict(activation=activation, conv_clamp=conv_clamp)
-        fir: dict[str, Any] = dict(down=2, resample_filter=resample_filter)
-        if in_channels == 0 or architecture == "skip":
-            self.fromrgb = Conv2dLayer(img_channels, tmp_channels, kernel_size=1, **layer)
-        self.conv0 = Conv2dLayer(tmp_channels, tmp_channels, kernel_size=3, **layer)
-        self.conv1 = Conv2dLayer(tmp_channels, out_channels, kernel_size=3, **fir, **layer)
-        if architecture == "resnet":
-            self.skip = Conv2dLayer(tmp_channels, out_channels, kernel_size=1, bias=False, **fir)
-
-    def forward(self, x: Tensor | None, img: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Take feature maps and picture at `resolution`; return those at half of it."""
-        if x is not None:
-            x = _as_blocks(x, dtype)
-        if self.in_channels == 0 or self.architecture == "skip":
-            assert img is not None
-            y = self.fromrgb(_as_blocks(img, dtype))
-            x = y if x is None else x + y
-            img = downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
-        assert x is not None
-        if self.architecture == "resnet":
-            y = self.skip(x, gain=math.sqrt(0.5))
-            x = y + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
-        else:
-            x = self.conv1(self.conv0(x))
-        return x, img
-
-
-def minibatch_stddev(x: Tensor, group_size: int | None, num_channels: int) -> Tensor:
-    """Append the mean standard deviation over small groups of samples as `num_channels` constant maps.
-
-    The group is the largest divisor of the batch that is at most `group_size`.
-
-    Source: Karras et al. 2018, Sec. 3, arXiv:1710.10196.
-    """
-    num, channels, height, width = x.shape
-    group = next(g for g in range(min(group_size or num, num), 0, -1) if num % g == 0)
-    y = x.reshape(group, -1, num_channels, channels // num_channels, height, width)  # [GnFcHW]
-    y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=[2, 3, 4])  # [nF]
-    y = y.reshape(-1, num_channels, 1, 1).repeat(group, 1, height, width)
-    return torch.cat([x, y], dim=1)
-
-
-class DiscriminatorEpilogue(nn.Module):
-    """From 4x4 feature maps to one logit."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        *,
-        cmap_dim: int,
-        resolution: int,
-        img_channels: int,
-        architecture: str = "resnet",
-        mbstd_group_size: int | None = 4,
-        mbstd_num_channels: int = 1,
-        activation: str = "lrelu",
-        conv_clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.cmap_dim, self.architecture = cmap_dim, architecture
-        self.mbstd_group_size, self.mbstd_num_channels = mbstd_group_size, mbstd_num_channels
-        if architecture == "skip":
-            self.fromrgb = Conv2dLayer(img_channels, in_channels, kernel_size=1, activation=activation)
-        self.conv = Conv2dLayer(
-            in_channels + mbstd_num_channels,
-            in_channels,
-            kernel_size=3,
-            activation=activation,
-            conv_clamp=conv_clamp,
-        )
-        self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
-        self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
-
-    def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
-        """Return logits [N, 1]."""
-        x = _full(x).contiguous()
-        if self.architecture == "skip":
-            assert img is not None
-            x = x + self.fromrgb(img)
-        if self.mbstd_num_channels > 0:
-            x = minibatch_stddev(x, self.mbstd_group_size, self.mbstd_num_channels)
-        x = self.out(self.fc(self.conv(x).flatten(1)))
-        if cmap is not None:
-            x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
-        return x
-
-
-class Discriminator(nn.Module):
-    """StyleGAN2's discriminator; with labels it is a projection discriminator.
-
-    Args:
-        c_dim: number of classes, 0 for none.
-        img_resolution: side of the picture, a power of two.
-        img_channels: 3 for RGB.
-        architecture: `resnet`, `skip` or `orig`.
-        channel_base: feature maps of a block are channel_base / resolution,
-        channel_max: but not more than this.
-        num_fp16_res: kept for files that have it; the call's `dtype` decides.
-        conv_clamp: limit of feature maps, None for none.
-        cmap_dim: size of the mapped label; by default the width at 4x4.
-        block_kwargs: of `DiscriminatorBlock`.
-        mapping_kwargs: of `MappingNetwork`.
-        epilogue_kwargs: of `DiscriminatorEpilogue`.
-    """
-
-    def __init__(
-        self,
-        c_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        architecture: str = "resnet",
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        num_fp16_res: int = 0,
-        conv_clamp: float | None = None,
-        cmap_dim: int | None = None,
-        block_kwargs: Mapping[str, Any] | None = None,
-        mapping_kwargs: Mapping[str, Any] | None = None,
-        epilogue_kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
-        self.init_kwargs: dict[str, Any] = dict(
-            c_dim=c_dim,
-            img_resolution=img_resolution,
-            img_channels=img_channels,
-            architecture=architecture,
-            channel_base=channel_base,
-            channel_max=channel_max,
-            num_fp16_res=num_fp16_res,
-            conv_clamp=conv_clamp,
-            cmap_dim=cmap_dim,
-            block_kwargs=dict(block_kwargs or {}),
-            mapping_kwargs=dict(mapping_kwargs or {}),
-            epilogue_kwargs=dict(epilogue_kwargs or {}),
-        )
-        self.block_resolutions = _resolutions(img_resolution)[:0:-1]
-        common: dict[str, Any] = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
-        in_channels = 0
-        for res in self.block_resolutions:
-            tmp, out = (channels_at(r, channel_base, channel_max) for r in (res, res // 2))
-            block = DiscriminatorBlock(in_channels, tmp, out, resolution=res, **common, **(block_kwargs or {}))
-            setattr(self, f"b{res}", block)
-            in_channels = out
-        width = channels_at(4, channel_base, channel_max)
-        cmap_dim = 0 if c_dim == 0 else (width if cmap_dim is None else cmap_dim)
-        if c_dim > 0:
-            self.mapping = MappingNetwork(0, c_dim, cmap_dim, None, w_avg_beta=None, **(mapping_kwargs or {}))
-        self.b4 = DiscriminatorEpilogue(width, cmap_dim=cmap_dim, resolution=4, **common, **(epilogue_kwargs or {}))
-
-    def forward(self, img: Tensor, c: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return logits [N, 1] of img [N, img_channels, H, W] (and labels c [N, c_dim]); higher is more real."""
-        assert img.shape[1:] == (self.img_channels, self.img_resolution, self.img_resolution), img.shape
-        rest: Tensor | None = _full(img)
-        x = None
-        for res in self.block_resolutions:
-            x, rest = getattr(self, f"b{res}")(x, rest, dtype)
-        cmap = self.mapping(None, c) if self.c_dim > 0 else None
-        assert x is not None
-        logits: Tensor = self.b4(x, rest, cmap)
-        return logits

@@ -26,8 +26,9 @@ from torch import Tensor
 from mien.atomic import replacing, write_text
 from mien.errors import InputError
 from mien.images import grid, save_png, to_pil
+from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder
-from mien.nets.stylegan2 import Discriminator, Generator
+from mien.nets.stylegan2 import Generator
 from mien.report import Sink, Step, ignore
 from mien.training.data import PictureSet
 from mien.training.gan_step import GanConfig, GanTrainer, Perceptual

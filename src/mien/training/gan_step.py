@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from mien.errors import InputError
 from mien.nets.compile import has_compiler
+from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder
-from mien.nets.stylegan2 import Discriminator, Generator
+from mien.nets.stylegan2 import Generator
 from mien.training.augment import AdaController, augment
 from mien.training.autoencoder import code_moments, fit_mapping, pyramid_distance
 from mien.training.data import Batches

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 
 from mien.errors import InputError
-from mien.nets.stylegan2 import Discriminator, Generator
+from mien.nets.discriminator import Discriminator
+from mien.nets.stylegan2 import Generator
 
 __all__ = ["grow_discriminator", "grow_generator"]
 

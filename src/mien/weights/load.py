@@ -45,12 +45,15 @@ __all__ = [
 
 NETS = (
     "detector.Detector",
+    "discriminator.Discriminator",
     "encoder.Encoder",
     "features.FaceNet",
-    "stylegan2.Discriminator",
     "stylegan2.Generator",
 )
 """Every network that a file may ask for, as `<module of mien.nets>.<class>`."""
+
+FORMER_NAMES = {"stylegan2.Discriminator": "discriminator.Discriminator"}
+"""Names that older files have => what the network is called now."""
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -193,6 +196,7 @@ def _parse(path: Path, text: str | None) -> Recipe:
     if recipe["format"] != FORMAT:
         _refuse(path, f"its recipe has format {recipe['format']}, not {FORMAT}", hint="a newer mien may read it")
     net, kwargs, provenance = recipe.get("net"), recipe.get("kwargs"), recipe.get("provenance", {})
+    net = FORMER_NAMES.get(net, net) if isinstance(net, str) else net
     if net not in NETS:
         _refuse(path, f"it asks for an unknown network {net!r:.80}", hint=f"known: {', '.join(NETS)}")
     if not isinstance(kwargs, dict) or not isinstance(provenance, dict):
