@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "SSIM_WINDOW_PX",
     "dssim",
     "identity_distance",
     "noise_autocorrelation",
     "perceptual",
     "pyramid_l1",
     "squared_error",
+    "structural_similarity",
     "unit_channels",
 ]
 
@@ -41,18 +43,29 @@ def pyramid_l1(img: Tensor, target: Tensor) -> Tensor:
         img, target = F.avg_pool2d(img, 2), F.avg_pool2d(target, 2)
 
 
-def dssim(img: Tensor, target: Tensor) -> Tensor:
-    """One minus the mean structural similarity over windows of 7 px: 0 for equal pictures in [-1,1], at most 2.
+def structural_similarity(img: Tensor, target: Tensor, *, use_sample_covariance: bool = False) -> Tensor:
+    """Mean structural similarity over windows of 7 px of pictures [N,C,H,W] in [-1,1]: 1 for equal ones, at least -1.
+
+    Args:
+        img: at least 7 px wide and high.
+        target: of the same shape.
+        use_sample_covariance: divide covariances by one less than the window's pixels, as scikit-image does.
 
     Source: Wang et al. 2004, Eq. 13, doi:10.1109/TIP.2003.819861.
     """
-    img, target = img / 2 + 0.5, target / 2 + 0.5  # the means of the definition are of light, from 0
-    moments = [F.avg_pool2d(x, SSIM_WINDOW_PX, 1) for x in (img, target, img * img, target * target, img * target)]
-    mean_x, mean_y, xx, yy, xy = moments
-    var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+    x, y = img / 2 + 0.5, target / 2 + 0.5  # the means of the definition are of light, from 0
+    mean_x, mean_y, xx, yy, xy = (F.avg_pool2d(m, SSIM_WINDOW_PX, 1) for m in (x, y, x * x, y * y, x * y))
+    num = SSIM_WINDOW_PX**2
+    unbiased = num / (num - 1) if use_sample_covariance else 1.0
+    var_x, var_y, cov = (unbiased * v for v in (xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y))
     ssim = (2 * mean_x * mean_y + SSIM_C1) * (2 * cov + SSIM_C2)
     ssim = ssim / ((mean_x**2 + mean_y**2 + SSIM_C1) * (var_x + var_y + SSIM_C2))
-    return 1 - ssim.mean(dim=(1, 2, 3))
+    return ssim.mean(dim=(1, 2, 3))
+
+
+def dssim(img: Tensor, target: Tensor) -> Tensor:
+    """One minus the structural similarity: 0 for equal pictures, at most 2."""
+    return 1 - structural_similarity(img, target)
 
 
 def unit_channels(features: Tensor) -> Tensor:

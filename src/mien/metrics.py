@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mien.errors import InputError
+from mien.losses import SSIM_WINDOW_PX, structural_similarity
 
 __all__ = [
     "frechet_distance",
@@ -23,8 +23,6 @@ __all__ = [
     "ssim",
     "verification",
 ]
-
-SSIM_WINDOW_PX = 7
 
 
 def psnr(img: Tensor, target: Tensor) -> Tensor:
@@ -40,15 +38,9 @@ def ssim(img: Tensor, target: Tensor) -> Tensor:
 
     Source: Wang et al. 2004, Eq. 13, doi:10.1109/TIP.2003.819861.
     """
-    x, y = img.double() / 2 + 0.5, target.double() / 2 + 0.5  # the means of the definition are of light, from 0
-    if min(x.shape[-2:]) < SSIM_WINDOW_PX:
-        raise InputError(f"SSIM needs pictures of at least {SSIM_WINDOW_PX} px, got {list(x.shape[-2:])}")
-    c1, c2 = 0.01**2, 0.03**2
-    mean_x, mean_y, xx, yy, xy = (F.avg_pool2d(m, SSIM_WINDOW_PX, 1) for m in (x, y, x * x, y * y, x * y))
-    unbiased = SSIM_WINDOW_PX**2 / (SSIM_WINDOW_PX**2 - 1)
-    var_x, var_y, cov = (unbiased * v for v in (xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y))
-    similarity = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return similarity.mean(dim=(1, 2, 3))
+    if min(img.shape[-2:]) < SSIM_WINDOW_PX:
+        raise InputError(f"SSIM needs pictures of at least {SSIM_WINDOW_PX} px, got {list(img.shape[-2:])}")
+    return structural_similarity(img.double(), target.double(), use_sample_covariance=True)
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> float:

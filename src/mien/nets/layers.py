@@ -21,7 +21,7 @@ __all__ = [
     "as_blocks",
     "channels_at",
     "check_architecture",
-    "dtype_of",
+    "weights_dtype",
     "full_precision",
     "resolutions_to",
 ]
@@ -56,7 +56,7 @@ def as_blocks(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype=dtype, memory_format=torch.channels_last)
 
 
-def dtype_of(net: nn.Module) -> torch.dtype:
+def weights_dtype(net: nn.Module) -> torch.dtype:
     """The type of a network's weights."""
     return next(net.parameters()).dtype
 

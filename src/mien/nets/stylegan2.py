@@ -23,7 +23,7 @@ from mien.nets.layers import (
     as_blocks,
     channels_at,
     check_architecture,
-    dtype_of,
+    weights_dtype,
     full_precision,
     resolutions_to,
 )
@@ -135,10 +135,10 @@ class MappingNetwork(nn.Module):
         parts = []
         if self.z_dim > 0:
             assert z is not None and z.shape[1] == self.z_dim
-            parts.append(normalize_2nd_moment(z.to(dtype_of(self))))
+            parts.append(normalize_2nd_moment(z.to(weights_dtype(self))))
         if self.c_dim > 0:
             assert c is not None and c.shape[1] == self.c_dim
-            parts.append(normalize_2nd_moment(self.embed(c.to(dtype_of(self)))))
+            parts.append(normalize_2nd_moment(self.embed(c.to(weights_dtype(self)))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
@@ -398,7 +398,7 @@ class SynthesisNetwork(nn.Module):
         if noise_mode not in ("const", "random", "none"):
             raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
         assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
-        ws = ws.to(dtype_of(self))
+        ws = ws.to(weights_dtype(self))
         given: Iterator[Tensor] = iter(noise or ())
         x = img = None
         row = 0
