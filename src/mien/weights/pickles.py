@@ -1,8 +1,8 @@
 """A pickle machine that cannot run anything: opcodes build plain data, names become inert tokens.
 
 Python's own unpickler calls whatever a file names. This one keeps a table of the few names that weights need; calling
-one of them means to run a function of ours that makes a number, a dict, a tensor, or a `Record` of what was asked. Every
-other name is refused by name. Cost is bounded by a `Budget` that nested pickles share.
+one of them means to run a function of ours that makes a number, a dict, a tensor, or a `Record` of what was asked.
+Every other name is refused by name. Cost is bounded by a `Budget` that nested pickles share.
 
 Source: the opcodes and their stack effects are those of Python's `pickletools` (PEP 307, PEP 3154, PEP 574).
 """
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NoReturn
 
 from mien.errors import UnsafeWeightsError, WeightsError
 
-__all__ = ["DAMAGE", "Budget", "Machine", "Maker", "Name", "Pending", "Record", "refuse"]
+__all__ = ["DAMAGE", "HARMLESS", "Budget", "Machine", "Maker", "Name", "Pending", "Record", "refuse"]
 
 MAX_OPCODES = 1_000_000  # StyleGAN3 with its discriminator takes 30,000
 MAX_INDEX = 2**32
@@ -55,8 +55,8 @@ class Pending:
         raise NotImplementedError
 
 
-Maker = Callable[["Machine", tuple[Any, ...]], Any]
-"""Makes a stand-in from the arguments of a call."""
+Maker = Callable[..., Any]
+"""Makes a stand-in from the machine and the arguments of a call."""
 
 
 def refuse(what: str) -> NoReturn:
@@ -279,7 +279,7 @@ class Machine:
             raise UnsafeWeightsError(f"it calls {called}, which weights never need", hint=SAFER)
         if not isinstance(args, tuple):
             refuse(f"it calls {what.name} with a {_kind(args)}")
-        return make(self, args)
+        return make(self, *args)
 
     def _reduce(self) -> None:
         args, what = self._pop(), self._pop()
@@ -405,6 +405,6 @@ def _kind(value: Any) -> str:
 
 def _key(value: Any) -> Any:
     """Let through what is quick to hash: no tuples, which may be deep, and no numbers made to collide."""
-    if isinstance(value, str | bytes | None) or (isinstance(value, int) and abs(value) < MAX_KEY):
-        return value
-    refuse(f"a key is a {_kind(value)}")
+    if not isinstance(value, str | bytes | None) and not (isinstance(value, int) and abs(value) < MAX_KEY):
+        refuse(f"a key is a {_kind(value)}")
+    return value

@@ -57,17 +57,16 @@ def _is_count(value: Any) -> bool:
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:
-    if isinstance(sizes, list | tuple) and len(sizes) <= MAX_DIMS and all(map(_is_count, sizes)):
-        return tuple(sizes)
-    refuse("a tensor has no proper shape")
+    if not isinstance(sizes, list | tuple) or len(sizes) > MAX_DIMS or not all(map(_is_count, sizes)):
+        refuse("a tensor has no proper shape")
+    return tuple(sizes)
 
 
 # ---- Tensors of torch -----------------------------------------------------------------------------------------------
 
 
-def _tensor(machine: Machine, args: tuple[Any, ...]) -> Tensor:
-    """`_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)`: a view that stays inside its storage."""
-    storage, offset, size, stride = args[:4]
+def _tensor(machine: Machine, storage: Any, offset: Any, size: Any, stride: Any, *_hooks: Any) -> Tensor:
+    """`_rebuild_tensor_v2`: a view that stays inside its storage."""
     size, stride = _shape(size), _shape(stride)
     if not isinstance(storage, Storage) or not _is_count(offset) or len(size) != len(stride):
         refuse("a tensor has no proper storage")
@@ -81,23 +80,23 @@ def _tensor(machine: Machine, args: tuple[Any, ...]) -> Tensor:
     return storage.values.as_strided(size, stride, offset) if num else storage.values.new_empty(size)
 
 
-def _parameter(machine: Machine, args: tuple[Any, ...]) -> Tensor:
-    """`_rebuild_parameter(data, requires_grad, hooks)`."""
-    if not isinstance(args[0], Tensor):
+def _parameter(_: Machine, data: Any, *_hooks: Any) -> Tensor:
+    """`_rebuild_parameter`."""
+    if not isinstance(data, Tensor):
         refuse("a parameter is not a tensor")
-    return args[0]
+    return data
 
 
-def _with_attributes(machine: Machine, args: tuple[Any, ...]) -> Any:
-    """`_rebuild_from_type_v2(function, type, args, state)`: what the function makes; attributes are left out."""
-    return machine.call(args[0], args[2])
+def _with_attributes(machine: Machine, function: Any, _type: Any, args: Any, _state: Any) -> Any:
+    """`_rebuild_from_type_v2`: what the function makes; attributes are left out."""
+    return machine.call(function, args)
 
 
 # ---- Arrays of numpy ------------------------------------------------------------------------------------------------
 
 
 class _Dtype(Pending):
-    """`numpy.dtype(code, align, copy)`; the byte order follows as its state."""
+    """`numpy.dtype`; the byte order follows as its state."""
 
     def __init__(self, code: str) -> None:
         super().__init__()
@@ -106,7 +105,7 @@ class _Dtype(Pending):
             refuse(f"an array holds {code!r:.20}, not numbers")
         self.code, self.order = code, "="
 
-    def built(self, state: Any, budget: Budget) -> _Dtype:
+    def built(self, state: Any, _budget: Budget) -> _Dtype:
         """Take the byte order."""
         order = state[1]
         if order not in ("<", ">", "|", "="):
@@ -126,8 +125,8 @@ class _Dtype(Pending):
         return torch.from_numpy(values.reshape(shape, order="F" if order == "F" else "C"))
 
 
-def _dtype(machine: Machine, args: tuple[Any, ...]) -> _Dtype:
-    return _Dtype(args[0])
+def _dtype(_: Machine, code: Any, _align: Any, _copy: Any) -> _Dtype:
+    return _Dtype(code)
 
 
 def _nested(items: Iterable[Any], shape: tuple[int, ...]) -> Any:
@@ -138,7 +137,10 @@ def _nested(items: Iterable[Any], shape: tuple[int, ...]) -> Any:
 
 
 class _Array(Pending):
-    """`_reconstruct(ndarray, (0,), b"b")`, an array whose state is (version, shape, dtype, is_fortran, bytes)."""
+    """`_reconstruct`: an array whose state will be (version, shape, dtype, is_fortran, bytes)."""
+
+    def __init__(self, *_args: Any) -> None:
+        super().__init__()
 
     def built(self, state: Any, budget: Budget) -> Any:
         """Return a tensor; of an array of objects, lists."""
@@ -153,17 +155,15 @@ class _Array(Pending):
         return _nested(raw, shape) if shape else raw[0]
 
 
-def _scalar(machine: Machine, args: tuple[Any, ...]) -> Any:
-    """`scalar(dtype, bytes)`: a number."""
-    dtype, raw = args
+def _scalar(machine: Machine, dtype: Any, raw: Any) -> Any:
+    """`scalar`: a number."""
     if not isinstance(dtype, _Dtype) or dtype.is_object:
         refuse("a number of numpy has no type")
     return dtype.read(raw, (), machine.budget).item()
 
 
-def _from_buffer(machine: Machine, args: tuple[Any, ...]) -> Any:
-    """`_frombuffer(bytes, dtype, shape, order)`, how protocol 5 writes arrays."""
-    raw, dtype, shape, order = args
+def _from_buffer(machine: Machine, raw: Any, dtype: Any, shape: Any, order: Any) -> Tensor:
+    """`_frombuffer`, how protocol 5 writes arrays."""
     if not isinstance(dtype, _Dtype) or dtype.is_object:
         refuse("an array has no type")
     return dtype.read(raw, _shape(shape), machine.budget, order)
@@ -172,55 +172,48 @@ def _from_buffer(machine: Machine, args: tuple[Any, ...]) -> Any:
 # ---- Containers and what Python writes around them ------------------------------------------------------------------
 
 
-def _dict(machine: Machine, args: tuple[Any, ...]) -> dict[Any, Any]:
-    if args and (len(args) > 1 or not isinstance(args[0], list | dict)):
-        refuse("a dict has strange arguments")
-    items = args[0].items() if args and isinstance(args[0], dict) else args[0] if args else ()
-    made: dict[Any, Any] = {}
-    for key, value in items:
+def _dict(_: Machine, items: Any = ()) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in items.items() if isinstance(items, dict) else items:
         if not isinstance(key, str):
             refuse("a dict made of a list has a key that is not text")
         made[key] = value
     return made
 
 
-def _set(machine: Machine, args: tuple[Any, ...]) -> set[str]:
-    names = set(args[0]) if args and all(isinstance(item, str) for item in args[0]) else set()
-    if args and len(args[0]) > 0 and not names:
+def _set(_: Machine, items: Any = ()) -> set[str]:
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
         refuse("a set holds more than names")
-    return names
+    return set(items)
 
 
-def _encoded(machine: Machine, args: tuple[Any, ...]) -> bytes:
-    """`_codecs.encode(text, "latin1")`, how protocol 2 writes bytes."""
-    text, encoding = args
+def _encoded(_: Machine, text: Any, encoding: Any) -> bytes:
+    """`_codecs.encode`, how protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding != "latin1":
         refuse("bytes are written in a strange way")
     return text.encode("latin1")
 
 
-def _size(machine: Machine, args: tuple[Any, ...]) -> tuple[int, ...]:
-    return _shape(args[0])
+def _size(_: Machine, sizes: Any) -> tuple[int, ...]:
+    return _shape(sizes)
 
 
-def _new(machine: Machine, args: tuple[Any, ...]) -> Any:
-    """`copyreg._reconstructor(class, object, None)`, how protocols 0 and 1 make objects."""
-    made, base, state = args
+def _new(machine: Machine, made: Any, base: Any, state: Any) -> Any:
+    """`copyreg._reconstructor`, how protocols 0 and 1 make objects."""
     if base not in (Name("builtins.object"), Name("__builtin__.object")) or state is not None:
         refuse("an object derives from more than object")
     return machine.call(made, ())
 
 
-def _persistent(machine: Machine, args: tuple[Any, ...]) -> Record:
+def _persistent(_: Machine, meta: Any) -> Record:
     """Keep the class's name and the attributes; the source text that travels with them is let go unread."""
-    (meta,) = args
     if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
         refuse("an object of NVIDIA's persistence is not a class")
     return Record(PERSISTENT, (meta["class_name"],), meta.get("state"))
 
 
 def _record(name: str) -> Maker:
-    return lambda machine, args: Record(name, args)
+    return lambda _machine, *args: Record(name, args)
 
 
 RECORDS = ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "torch.device", TENSORFLOW)
@@ -242,7 +235,7 @@ MENTIONED = (
 NAMES: dict[str, Maker | None] = {
     **{name: _record(name) for name in RECORDS},
     **dict.fromkeys(MENTIONED),
-    **{f"numpy.{core}.multiarray._reconstruct": lambda machine, args: _Array() for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": _from_buffer for core in ("core", "_core")},
     "__builtin__.set": _set,

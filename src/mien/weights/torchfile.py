@@ -8,30 +8,32 @@ Source: the layout is that of `torch.serialization`, read as a format.
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from mien.errors import WeightsError
-from mien.weights.pickles import Budget, Machine, Maker, Name, refuse
+from mien.weights.pickles import HARMLESS, Budget, Machine, Maker, Name, refuse
 from mien.weights.standins import DTYPES, NAMES, Storage
 
 __all__ = ["MAGIC", "TORCH_NAMES", "read_chain", "read_zip"]
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 50_000  # one for each storage
+MAX_DIRECTORY_BYTES = 8 << 20
 MAX_DEPTH = 3  # a module's tensors are files of their own inside a pickle; those hold no further ones
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-def _nested(machine: Machine, args: tuple[Any, ...]) -> Any:
-    """`torch.storage._load_from_bytes(data)`: a whole file of the old form."""
-    (data,) = args
+def _nested(machine: Machine, data: Any) -> Any:
+    """`torch.storage._load_from_bytes`: a whole file of the old form."""
     if not isinstance(data, bytes | memoryview):
         refuse("a storage is not made of bytes")
     return read_chain(memoryview(data), machine.budget)
@@ -43,10 +45,10 @@ TORCH_NAMES: Mapping[str, Maker | None] = {**NAMES, "torch.storage._load_from_by
 def _claim(pid: Any) -> tuple[torch.dtype, str, int]:
     """Take ("storage", class, key, location, count[, view]) apart."""
     match pid:
-        case ("storage", Name(name), str() as key, _, int() as num, *rest) if name in DTYPES and rest in ([], [None]):
-            if 0 <= num < 2**40:
+        case ("storage", Name(name), str(key), _, int(num), *view) if name in DTYPES and 0 <= num < 2**40:
+            if view in ([], [None]):
                 return DTYPES[name], key, num
-    refuse("it refers to something else than a storage of tensors")
+    raise WeightsError("it refers to something else than a storage of tensors", hint=HARMLESS)
 
 
 # ---- The chain of pickles -------------------------------------------------------------------------------------------
@@ -109,9 +111,18 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         refuse(f"it has an entry of the name {entry.filename!r:.80}")
 
 
-def _entries(file: IO[bytes], data: memoryview) -> dict[str, memoryview]:
+class _Sparing(io.FileIO):
+    """Hands out no more at once than the directory of a sane archive takes."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            refuse(f"a zip file with a directory of {size} bytes")
+        return super().read(size)
+
+
+def _entries(path: Path, data: memoryview) -> dict[str, memoryview]:
     """Return the bytes of every entry by its name, the archive's own folder left out."""
-    with zipfile.ZipFile(file) as archive:
+    with _Sparing(path) as file, zipfile.ZipFile(file) as archive:
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     if not 0 < len(infos) <= MAX_ENTRIES:
         refuse(f"a zip file with {len(infos)} entries")
@@ -153,14 +164,14 @@ def _finder(entries: Mapping[str, memoryview], budget: Budget) -> Callable[[Any]
     return find
 
 
-def read_zip(file: IO[bytes], data: memoryview, budget: Budget) -> Any:
+def read_zip(path: Path, data: memoryview, budget: Budget) -> Any:
     """Read `data.pkl` and the storages of an archive that `torch.save` wrote.
 
     Raises:
         WeightsError: another kind of archive, compressed, overlapping, or damaged.
     """
     try:
-        entries = _entries(file, data)
+        entries = _entries(path, data)
     except (zipfile.BadZipFile, struct.error, UnicodeError, OSError, NotImplementedError) as err:
         raise WeightsError("cut short, or no proper zip file", hint="get the file again") from err
     if "constants.pkl" in entries or "code" in {name.partition("/")[0] for name in entries}:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mien.errors import WeightsError
 from mien.weights.pickles import DAMAGE, Budget, Machine, Record
@@ -46,10 +46,10 @@ def _look(data: memoryview) -> None:
         raise WeightsError(what, hint="give a .pkl, .pt, .pth or .safetensors file")
 
 
-def _read(file: IO[bytes], data: memoryview) -> Any:
+def _read(path: Path, data: memoryview) -> Any:
     budget = Budget(len(data) + SLACK_BYTES)
-    if data[:4] == b"PK\x03\x04":
-        return read_zip(file, data, budget)
+    if bytes(data[:4]) == b"PK\x03\x04":
+        return read_zip(path, data, budget)
     _look(data)
     tree = Machine(data, TORCH_NAMES, budget).run()
     return read_chain(data, budget) if type(tree) is int and tree == MAGIC else tree
@@ -75,7 +75,7 @@ def read_tree(path: Path) -> Any:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if size else b""
-            return _read(file, memoryview(mapped))
+            return _read(path, memoryview(mapped))
     except OSError as err:
         raise WeightsError(f"cannot read {path}: {err.strerror or err}", hint="check its permissions") from err
     except WeightsError as err:
