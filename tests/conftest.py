@@ -1,17 +1,24 @@
-"""Fixtures for every test: quiet threads, and the data that lies beside the repository on a developer's machine."""
+"""Fixtures for every test: quiet threads, recorded numbers, and the data beside the repository of a developer."""
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 if "OMP_NUM_THREADS" not in os.environ:  # the tests are many small jobs: more threads only wait for one another
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+Agree = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +34,97 @@ def shared() -> Path:
 def data() -> Path:
     """The recorded numbers that belong to the tests."""
     return REPOSITORY / "tests" / "data"
+
+
+class Recorded:
+    """One file of recorded arrays, as tensors, with what was written about them."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as held:
+            self.meta: dict[str, Any] = json.loads(str(held["meta_json"]))
+            self.arrays = {name: torch.from_numpy(held[name]) for name in held.files if name != "meta_json"}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """An array; what was kept in float16 comes as float32."""
+        value = self.arrays[name]
+        return value.float() if value.dtype == torch.float16 else value
+
+    def get(self, name: str) -> Tensor | None:
+        """An array, or None where a case has no such input."""
+        return self[name] if name in self.arrays else None
+
+
+@pytest.fixture
+def recorded(data: Path) -> Callable[[str], Recorded]:
+    return lambda name: Recorded(data / f"{name}.npz")
+
+
+@pytest.fixture(scope="session")
+def agree() -> Agree:
+    """Say whether a result is the recorded one but for rounding: five times what the official code has of it."""
+
+    def check(actual: Tensor, expected: Tensor, what: object = "", tolerance: float = 5e-5) -> None:
+        assert actual.shape == expected.shape, what
+        worst = (actual - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+        assert worst <= tolerance, f"{what}: off by {worst:.1e}"
+
+    return check
+
+
+KEPT = ("resample_filter", "up_filter", "down_filter", ".kernel", ".transform", "num_batches_tracked")
+
+
+def official_recipe(name: str, like: Tensor, seed: int) -> Tensor:
+    """The weights of a full-size official network, which are too many to be kept: by their names in its code."""
+    if name.endswith(KEPT):
+        return like
+    r = np.random.RandomState((zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF)
+    is_mapping = "mapping.fc" in name or "g_mapping.dense" in name or name.startswith("style.")
+    if name.endswith("magnitude_ema"):
+        return torch.tensor(0.5 + 1.5 * r.uniform(), dtype=torch.float32)
+    if name.endswith("noise_strength"):
+        return torch.tensor(0.05 + 0.25 * r.uniform(), dtype=torch.float32)
+    if name.endswith("running_var"):
+        return torch.from_numpy(0.5 + r.uniform(size=tuple(like.shape))).float()
+    if name.endswith(".phases"):
+        return torch.from_numpy(r.uniform(size=tuple(like.shape)) - 0.5).float()
+    n = r.standard_normal(tuple(like.shape))
+    if name.endswith("w_avg"):
+        n = 0.1 * n
+    elif name.endswith("affine.bias") and like.shape == (4,):
+        n = np.array([1, 0, 0, 0]) + 0.1 * n
+    elif name.endswith(".bias"):
+        n = float(name.endswith(("affine.bias", "modulation.bias"))) + (10 if is_mapping else 0.1) * n
+    elif name.endswith(".weight") and is_mapping:
+        n = 100 * n
+    elif name.endswith("input.affine.weight"):
+        n = 0.3 * n
+    elif name.endswith(".freqs"):
+        n = 2 * n
+    return torch.from_numpy(n).float()
+
+
+def generic_recipe(name: str, like: Tensor, seed: int) -> Tensor:
+    """The weights of an official network with batch or layer norms."""
+    if not like.is_floating_point():
+        return like
+    r = np.random.RandomState((zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF)
+    if name.endswith("running_var"):
+        return torch.from_numpy(0.5 + r.uniform(size=tuple(like.shape))).float()
+    n = r.standard_normal(tuple(like.shape))
+    if like.ndim >= 2 and not name.endswith("running_mean"):
+        n = n * 1.4 / np.sqrt(np.prod(like.shape[1:]))
+    else:
+        n = float(name.endswith(".weight")) + 0.1 * n
+    return torch.from_numpy(n).float()
+
+
+@pytest.fixture(scope="session")
+def by_recipe() -> Callable[..., dict[str, Tensor]]:
+    """Fill a state dict of official names with the values that their recorded outputs belong to."""
+
+    def fill(state: Mapping[str, Tensor], seed: int, recipe: str = "official") -> dict[str, Tensor]:
+        value = {"official": official_recipe, "generic": generic_recipe}[recipe]
+        return {name: value(name, like, seed) for name, like in state.items()}
+
+    return fill

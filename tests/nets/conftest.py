@@ -1,8 +1,7 @@
-"""Recorded numbers, and when a result agrees with them."""
+"""Networks with recorded weights, and how gradients are compared."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,43 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-
-Agree = Callable[..., None]
-
-
-class Recorded:
-    """One file of recorded arrays, as tensors, with what was written about them."""
-
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as held:
-            self.meta: dict[str, Any] = json.loads(str(held["meta_json"]))
-            self.arrays = {name: torch.from_numpy(held[name]) for name in held.files if name != "meta_json"}
-
-    def __getitem__(self, name: str) -> Tensor:
-        """An array; what was kept in float16 comes as float32."""
-        value = self.arrays[name]
-        return value.float() if value.dtype == torch.float16 else value
-
-    def get(self, name: str) -> Tensor | None:
-        """An array, or None where a case has no such input."""
-        return self[name] if name in self.arrays else None
-
-
-@pytest.fixture
-def recorded(data: Path) -> Callable[[str], Recorded]:
-    return lambda name: Recorded(data / f"{name}.npz")
-
-
-@pytest.fixture(scope="session")
-def agree() -> Agree:
-    """Say whether a result is the recorded one but for rounding: five times what the official code has of it."""
-
-    def check(actual: Tensor, expected: Tensor, what: object = "", tolerance: float = 5e-5) -> None:
-        assert actual.shape == expected.shape, what
-        worst = (actual - expected).abs().max().item() / max(1.0, expected.abs().max().item())
-        assert worst <= tolerance, f"{what}: off by {worst:.1e}"
-
-    return check
 
 
 def probe(shape: torch.Size) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -95,29 +94,12 @@ def test_gradients_of_the_generator_agree(name: str, official: Any, agree: Any, 
         agree(to_noise[0, 0], numbers["grad_noise_last"], ("noise", dtype), tolerance)
 
 
-def recipe_value(name: str, like: Tensor, seed: int) -> Tensor:
-    """The recipe's weights of a network that is too large to be kept as a file."""
-    if name.endswith("resample_filter"):
-        return like
-    r = np.random.RandomState((zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF)
-    if name.endswith("noise_strength"):
-        return torch.tensor(0.05 + 0.25 * r.uniform(), dtype=torch.float32)
-    n = r.standard_normal(tuple(like.shape))
-    if name.endswith("w_avg"):
-        n = 0.1 * n
-    elif name.endswith(".bias"):
-        n = float(name.endswith("affine.bias")) + (10 if "mapping.fc" in name else 0.1) * n
-    elif name.endswith(".weight") and "mapping.fc" in name:
-        n = 100 * n
-    return torch.from_numpy(n).float()
-
-
 @pytest.mark.slow
-def test_the_full_size_network_agrees_with_the_recorded_one(recorded: Any) -> None:
+def test_the_full_size_network_agrees_with_the_recorded_one(recorded: Any, by_recipe: Any) -> None:
     numbers = recorded("recipe_sg2ada_ffhq256")
     seed = numbers.meta["seed"]
     G = Generator(**numbers.meta["kwargs"]).requires_grad_(False)
-    G.load_state_dict({name: recipe_value(name, value, seed) for name, value in G.state_dict().items()})
+    G.load_state_dict(by_recipe(G.state_dict(), seed))
     ws = G.mapping(torch.from_numpy(np.random.RandomState(seed).standard_normal((1, 512))))
     torch.testing.assert_close(ws[:, 0].float(), numbers["w"], rtol=0, atol=1e-4)
     img = G.synthesis(ws.float(), noise_mode="const")
