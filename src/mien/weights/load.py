@@ -29,6 +29,8 @@ from mien.atomic import replacing
 from mien.errors import InputError, WeightsError
 from mien.nets.generator import Generator
 from mien.weights.checkpoint import Recipe
+from mien.weights.hub import SCHEME, pull_from_hub
+from mien.weights.zoo import pull, zoo
 
 __all__ = [
     "NETS",
@@ -77,19 +79,26 @@ def bundled_names() -> list[str]:
 
 
 def find_weights(path_or_name: str | Path) -> Path:
-    """Return the file of a bundled network's name, or the path itself.
+    """Return the file of a bundled network, of a path, of a name in the zoo, or of an address `hf://owner/name`.
+
+    What is not in the cache yet is downloaded, unless `MIEN_OFFLINE` forbids it.
 
     Raises:
-        WeightsError: there is no such file and no such name.
+        WeightsError: there is no such file and no such name, or it cannot be fetched.
     """
     name = str(path_or_name)
     if name in bundled_names():
         return _bundle() / f"{name}{SUFFIX}"
+    if name.startswith(SCHEME):
+        return pull_from_hub(name)
     path = Path(path_or_name)
     if path.is_file():
         return path
+    if name in zoo():
+        return pull(name)
     known = ", ".join(bundled_names()) or "none in this installation"
-    raise WeightsError(f"no weights at {name}", hint=f"give a {SUFFIX} file or a bundled name: {known}")
+    hint = f"give a file, a name that mien models list shows, or a bundled name: {known}"
+    raise WeightsError(f"no weights at {name}", hint=hint)
 
 
 def weights_digest(path_or_name: str | Path) -> str:
