@@ -8,6 +8,7 @@ __all__ = [
     "InputError",
     "MienError",
     "MissingExtraError",
+    "MissingWeightsError",
     "NoFaceError",
     "UnsafeWeightsError",
     "UnsupportedFileError",
@@ -42,6 +43,10 @@ class UnsupportedFileError(InputError):
 
 class WeightsError(MienError):
     """A file of weights is damaged, foreign or does not fit the network."""
+
+
+class MissingWeightsError(WeightsError, InputError):
+    """There is no file of weights, and no network, of the name that was given."""
 
 
 class UnsafeWeightsError(WeightsError):
