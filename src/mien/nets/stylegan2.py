@@ -97,16 +97,18 @@ class MappingNetwork(nn.Module):
         activation: str = "lrelu",
         lr_multiplier: float = 0.01,
         w_avg_beta: float | None = 0.995,
+        concat_labels: bool = False,  # embed labels as z is, and normalise both as one, as the TensorFlow code does
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
-        self.num_layers, self.w_avg_beta = num_layers, w_avg_beta
-        embed = 0 if c_dim == 0 else (w_dim if embed_features is None else embed_features)
+        self.num_layers, self.w_avg_beta, self.concat_labels = num_layers, w_avg_beta, concat_labels
+        embed_features = z_dim if concat_labels else w_dim if embed_features is None else embed_features
+        embed = 0 if c_dim == 0 else embed_features
         hidden = w_dim if layer_features is None else layer_features
         features = [z_dim + embed] + [hidden] * (num_layers - 1) + [w_dim]
         if c_dim > 0:
-            self.embed = FullyConnectedLayer(c_dim, embed)
-        for i, (n_in, n_out) in enumerate(pairwise(features)):
+            self.embed = nn.Linear(c_dim, embed, bias=False) if concat_labels else FullyConnectedLayer(c_dim, embed)
+        for i, (n_in, n_out) in enumerate(pairwise(features[: num_layers + 1])):
             layer = FullyConnectedLayer(n_in, n_out, activation=activation, lr_multiplier=lr_multiplier)
             setattr(self, f"fc{i}", layer)
         if num_ws is not None and w_avg_beta is not None:
@@ -135,11 +137,12 @@ class MappingNetwork(nn.Module):
         parts = []
         if self.z_dim > 0:
             assert z is not None and z.shape[1] == self.z_dim
-            parts.append(normalize_2nd_moment(z.to(weights_dtype(self))))
+            parts.append(z.to(weights_dtype(self)))
         if self.c_dim > 0:
             assert c is not None and c.shape[1] == self.c_dim
-            parts.append(normalize_2nd_moment(self.embed(c.to(weights_dtype(self)))))
-        x = torch.cat(parts, dim=1)
+            parts.append(self.embed(c.to(weights_dtype(self))))
+        parts = [torch.cat(parts, dim=1)] if self.concat_labels else parts
+        x = torch.cat([normalize_2nd_moment(part) for part in parts], dim=1)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
         if update_emas and self.w_avg_beta is not None:
