@@ -9,8 +9,11 @@ import torch
 from mien.errors import InputError
 from mien.latents import (
     broadcast,
+    class_label,
     interpolate,
     latent_stats,
+    loop,
+    loop_weights,
     mix,
     sample_w,
     sample_ws,
@@ -71,6 +74,54 @@ def test_interpolate_ends_where_it_should(G: Generator) -> None:
     assert torch.equal(interpolate(a, b, 0.0), a)
     torch.testing.assert_close(interpolate(a, b, 1.0), b)
     torch.testing.assert_close(interpolate(a, b, 0.25), 0.75 * a + 0.25 * b)
+
+
+@pytest.mark.parametrize("num_keys", [1, 2, 3, 5])
+def test_a_loop_is_the_periodic_cubic_spline(num_keys: int) -> None:
+    interpolate_ = pytest.importorskip("scipy.interpolate")
+    keys = torch.randn(num_keys, 4, 2, dtype=torch.float64)
+    closed = torch.cat([keys, keys[:1]]).numpy()
+    spline = interpolate_.CubicSpline(np.arange(num_keys + 1), closed, bc_type="periodic")
+    expected = spline(np.arange(11) * num_keys / 11)
+    np.testing.assert_allclose(loop(keys.float(), 11).numpy(), expected, atol=1e-5)
+
+
+def test_a_loop_meets_its_keys_and_is_smooth_where_it_closes() -> None:
+    keys = torch.randn(3, 2, 4)
+    frames = loop(keys, 300)
+    torch.testing.assert_close(frames[::100], keys)
+    steps = (frames.roll(-1, dims=0) - frames).flatten(1)
+    assert (steps.roll(-1, dims=0) - steps).norm(dim=1).max() < 0.1 * steps.norm(dim=1).max(), "nowhere a corner"
+    torch.testing.assert_close(loop_weights(5, 40).sum(1), torch.ones(40))
+    with pytest.raises(InputError, match="needs keys and frames, got 3 and 0"):
+        loop(keys, 0)
+
+
+def test_classes_are_those_of_the_generator(G: Generator) -> None:
+    assert class_label(G, None) is None
+    with pytest.raises(InputError, match="class 1 of a generator without classes"):
+        class_label(G, 1)
+    kwargs = dict(mapping_kwargs=dict(num_layers=2), channel_base=64, channel_max=8)
+    many = Generator(8, 3, 8, 8, 3, **kwargs).eval()
+    assert class_label(many, 2).tolist() == [[0, 0, 1]]
+    first, last = sample_ws(many, [1, 2], class_idx=0), sample_ws(many, [1, 2], class_idx=2)
+    assert first.shape == last.shape and not torch.allclose(first, last)
+    for wrong, message in ((None, "needs a class"), (3, "no class 3"), (-1, "no class -1")):
+        with pytest.raises(InputError, match=message) as caught:
+            sample_ws(many, [1], class_idx=wrong)
+        assert "0 to 2" in caught.value.hint
+
+
+def test_random_noise_is_that_of_its_seed(G: Generator) -> None:
+    G.synthesis.b8.conv1.noise_strength.fill_(1)
+    ws, before = sample_ws(G, [1]), torch.get_rng_state()
+    one, same, other = (synthesize(G, ws, noise_mode="random", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(synthesize(G, ws, noise_mode="none"), G.synthesis(ws, noise_mode="none"))
+    with pytest.raises(InputError, match="no noise mode 'pink'"):
+        synthesize(G, ws, noise_mode="pink")
+    G.synthesis.b8.conv1.noise_strength.fill_(0)
 
 
 def test_statistics_describe_the_samples(G: Generator) -> None:

@@ -17,13 +17,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mien.errors import InputError
-from mien.nets.generator import Generator
+from mien.nets.generator import NOISE_MODES, Generator
 
 __all__ = [
     "LatentStats",
     "broadcast",
+    "class_label",
     "interpolate",
     "latent_stats",
+    "loop",
+    "loop_weights",
     "mix",
     "sample_w",
     "sample_ws",
@@ -49,11 +52,29 @@ def seeds_to_z(seeds: Sequence[int], z_dim: int) -> Tensor:
     return torch.from_numpy(np.stack([np.random.RandomState(seed).standard_normal(z_dim) for seed in seeds])).float()
 
 
-def sample_ws(G: Generator, seeds: Sequence[int], *, truncation_psi: float = 1.0) -> Tensor:
-    """Map seeds to ws [N, num_ws, w_dim] on the generator's own device."""
+def class_label(G: Generator, class_idx: int | None) -> Tensor | None:
+    """Return the label c [1, c_dim] of a class, or None for a generator without classes.
+
+    Raises:
+        InputError: a class that the generator does not have, or none where it needs one.
+    """
+    if G.c_dim == 0 and class_idx is None:
+        return None
+    if G.c_dim == 0:
+        raise InputError(f"class {class_idx} of a generator without classes", hint="leave the class out")
+    if class_idx is None or not 0 <= class_idx < G.c_dim:
+        what = "this generator needs a class" if class_idx is None else f"no class {class_idx}"
+        raise InputError(what, hint=f"its classes go from 0 to {G.c_dim - 1}")
+    return F.one_hot(torch.tensor([class_idx]), G.c_dim).float().to(G.w_avg.device)
+
+
+def sample_ws(
+    G: Generator, seeds: Sequence[int], *, truncation_psi: float = 1.0, class_idx: int | None = None
+) -> Tensor:
+    """Map seeds to ws [N, num_ws, w_dim] on the generator's own device; all of one class where it has classes."""
+    z, c = seeds_to_z(seeds, G.z_dim).to(G.w_avg.device), class_label(G, class_idx)
     with torch.no_grad():
-        z = seeds_to_z(seeds, G.z_dim).to(G.w_avg.device)
-        return G.mapping(z, None, truncation_psi=truncation_psi)
+        return G.mapping(z, None if c is None else c.expand(len(z), -1), truncation_psi=truncation_psi)
 
 
 def sample_w(G: Generator, num: int, *, seed: int = 0) -> Tensor:
@@ -68,17 +89,28 @@ def broadcast(w: Tensor, num_ws: int) -> Tensor:
     return w[:, None].repeat(1, num_ws, 1)
 
 
-def synthesize(G: Generator, ws: Tensor) -> Tensor:
-    """Render w [N, w_dim] or ws [N, num_ws, w_dim] as img [N, 3, H, W] with the network's own noise.
+def synthesize(G: Generator, ws: Tensor, *, noise_mode: str = "const", seed: int = 0) -> Tensor:
+    """Render w [N, w_dim] or ws [N, num_ws, w_dim] as img [N, 3, H, W].
+
+    Args:
+        G: the generator.
+        ws: its code.
+        noise_mode: `const` (the network's own noise), `random` or `none`.
+        seed: of random noise; the caller's random numbers are not moved.
 
     Raises:
-        InputError: the code is of another generator.
+        InputError: the code is of another generator, or an unknown mode.
     """
+    if noise_mode not in NOISE_MODES:
+        raise InputError(f"no noise mode {noise_mode!r}", hint=f"known: {', '.join(NOISE_MODES)}")
     ws = broadcast(ws, G.num_ws) if ws.ndim == 2 else ws
     if ws.ndim != 3 or ws.shape[1:] != (G.num_ws, G.w_dim):
         raise InputError(f"the code must be [N, {G.num_ws}, {G.w_dim}], got {list(ws.shape)}")
-    with torch.no_grad():
-        return G.synthesis(ws, noise_mode="const")
+    devices = [G.w_avg.device] if G.w_avg.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices, enabled=noise_mode == "random"):
+        if noise_mode == "random":
+            torch.manual_seed(seed)
+        return G.synthesis(ws, noise_mode=noise_mode)
 
 
 def truncate(ws: Tensor, w_avg: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
@@ -108,6 +140,39 @@ def mix(ws: Tensor, ws_style: Tensor, layers: Iterable[int]) -> Tensor:
 def interpolate(ws_a: Tensor, ws_b: Tensor, t: float) -> Tensor:
     """Go from ws_a (t = 0) to ws_b (t = 1) in a straight line, as suits W."""
     return ws_a.lerp(ws_b, t)
+
+
+def loop_weights(num_keys: int, num_frames: int) -> Tensor:
+    """Return [num_frames, num_keys]: how much of each key is in each frame of a smooth closed loop through them all.
+
+    The frames lie on the periodic cubic spline at equal steps of time; key k is at k / num_keys of the loop, and the
+    step after the last frame is the first. A spline is linear in its keys, so that the same weights serve codes, noise
+    maps, or whatever else belongs to the keys.
+
+    Source: de Boor 1978, A Practical Guide to Splines, Ch. IV, with periodic ends.
+    """
+    if num_keys < 1 or num_frames < 1:
+        raise InputError(f"a loop needs keys and frames, got {num_keys} and {num_frames}")
+    one = torch.eye(num_keys, dtype=torch.float64)
+    beside = one.roll(1, dims=1) + one.roll(-1, dims=1)  # row k takes its two neighbours
+    bend = torch.linalg.solve(beside + 4 * one, 6 * (beside - 2 * one))  # second derivatives at the keys
+    time = torch.arange(num_frames, dtype=torch.float64) * num_keys / num_frames
+    key = time.long()
+    a, b = (1 - time + key)[:, None], (time - key)[:, None]
+    following = (key + 1) % num_keys
+    weights = a * one[key] + b * one[following] + ((a**3 - a) * bend[key] + (b**3 - b) * bend[following]) / 6
+    return weights.float()
+
+
+def loop(ws: Tensor, num_frames: int) -> Tensor:
+    """Walk from each of ws [K, num_ws, w_dim] to the next and back to the first: [num_frames, num_ws, w_dim].
+
+    The way is smooth everywhere, also where it closes.
+
+    Raises:
+        InputError: no codes, or no frames.
+    """
+    return torch.tensordot(loop_weights(len(ws), num_frames).to(ws.device), ws, dims=1)
 
 
 @dataclass(frozen=True)

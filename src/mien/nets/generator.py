@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["Generator"]
+__all__ = ["NOISE_MODES", "Generator"]
+
+NOISE_MODES = ("const", "random", "none")
+"""What synthesis does about noise: the network's own pictures, new ones, or none at all."""
 
 
 @runtime_checkable
