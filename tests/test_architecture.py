@@ -18,7 +18,19 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCES = sorted((REPOSITORY / "src" / "mien").rglob("*.py"))
 FROZEN = REPOSITORY / "tests" / "data" / "public_names.json"
-EXTRAS = ("accelerate", "aiogram", "cv2", "gradio", "huggingface_hub", "mediapipe", "mlflow", "pillow_heif", "ray", "tensorboard")
+EXTRAS = (
+    "accelerate",
+    "aiogram",
+    "av",
+    "cv2",
+    "gradio",
+    "huggingface_hub",
+    "mediapipe",
+    "mlflow",
+    "pillow_heif",
+    "ray",
+    "tensorboard",
+)
 
 
 def module_name(path: Path) -> str:

@@ -89,7 +89,9 @@ def broadcast(w: Tensor, num_ws: int) -> Tensor:
     return w[:, None].repeat(1, num_ws, 1)
 
 
-def synthesize(G: Generator, ws: Tensor, *, noise_mode: str = "const", seed: int = 0) -> Tensor:
+def synthesize(
+    G: Generator, ws: Tensor, *, noise_mode: str = "const", seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Render w [N, w_dim] or ws [N, num_ws, w_dim] as img [N, 3, H, W].
 
     Args:
@@ -97,6 +99,7 @@ def synthesize(G: Generator, ws: Tensor, *, noise_mode: str = "const", seed: int
         ws: its code.
         noise_mode: `const` (the network's own noise), `random` or `none`.
         seed: of random noise; the caller's random numbers are not moved.
+        dtype: of the feature maps.
 
     Raises:
         InputError: the code is of another generator, or an unknown mode.
@@ -110,7 +113,7 @@ def synthesize(G: Generator, ws: Tensor, *, noise_mode: str = "const", seed: int
     with torch.no_grad(), torch.random.fork_rng(devices, enabled=noise_mode == "random"):
         if noise_mode == "random":
             torch.manual_seed(seed)
-        return G.synthesis(ws, noise_mode=noise_mode)
+        return G.synthesis(ws, noise_mode=noise_mode, **({} if dtype == torch.float32 else {"dtype": dtype}))
 
 
 def truncate(ws: Tensor, w_avg: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
