@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from mien.app.cli import app
 from mien.app.demo import demo_photo
 from mien.app.figure import Section, Tile, figure
-from mien.inversion.project import PRESETS, ProjectConfig
+from mien.inversion.invert import PRESETS, Method
+from mien.inversion.project import ProjectConfig
 
 from .conftest import draw_photo
 
@@ -24,7 +25,9 @@ def test_the_demo_photo_is_the_portrait_that_scikit_image_carries() -> None:
 @pytest.mark.usefixtures("bundle")
 def test_demo_writes_pictures_a_figure_and_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mien.app.demo.demo_photo", lambda: draw_photo((30,)))
-    monkeypatch.setattr("mien.app.studio.PRESETS", {**PRESETS, "default": ProjectConfig(num_steps=2)})
+    monkeypatch.setattr(
+        "mien.inversion.invert.PRESETS", {**PRESETS, "optimize": Method("auto", (ProjectConfig(num_steps=2),))}
+    )
     result = CliRunner().invoke(app, ["demo", "--outdir", str(tmp_path / "demo")])
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "demo" / "overview.png") in result.stdout

@@ -12,9 +12,7 @@ import torch
 from mien.errors import Cancelled, InputError
 from mien.inversion.objective import TermWeights
 from mien.inversion.project import (
-    PRESETS,
     ProjectConfig,
-    learning_rate,
     noise_maps,
     project,
 )
@@ -114,10 +112,10 @@ def test_offset_weight_draws_the_rows_together(G: Generator) -> None:
 
 def test_learning_rate_rises_and_falls() -> None:
     config = ProjectConfig(num_steps=100, lr=0.1, lr_rampup=0.05, lr_rampdown=0.25)
-    assert learning_rate(config, 0) == pytest.approx(0.1 / 5)
-    assert learning_rate(config, 50) == pytest.approx(0.1)
-    assert learning_rate(config, 87) < 0.06
-    assert learning_rate(config, 99) < 0.001
+    assert config.rate(0) == pytest.approx(0.1 / 5)
+    assert config.rate(50) == pytest.approx(0.1)
+    assert config.rate(87) < 0.06
+    assert config.rate(99) < 0.001
 
 
 def test_a_sink_can_stop_the_work(G: Generator) -> None:
@@ -150,8 +148,7 @@ def test_wrong_shapes_and_settings_are_refused(G: Generator) -> None:
         ProjectConfig(patience=0)
 
 
-def test_presets_and_stats_are_usable(G: Generator) -> None:
-    assert PRESETS["paper"].space == "w"
+def test_stats_may_be_given(G: Generator) -> None:
     stats = latent_stats(G, num=500)
     img = synthesize(G, sample_ws(G, [1]))
     assert project(G, img, config=replace(FAST, terms=TermWeights(ssim=0)), stats=stats)[0].losses.keys() >= {"pixel"}

@@ -9,15 +9,16 @@ Source: pixels and features together: Abdal et al. 2019, Eq. 1, arXiv:1904.03189
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mien.losses import dssim, identity_distance, perceptual, pyramid_l1
+from mien.errors import InputError
+from mien.losses import dssim, identity_distance, perceptual, pyramid_l1, squared_error
 
-__all__ = ["FaceFeatures", "FaceModel", "Target", "TermWeights", "picture_terms", "total"]
+__all__ = ["FaceFeatures", "FaceModel", "Target", "TermWeights", "check_terms", "picture_terms", "total"]
 
 
 class FaceFeatures(Protocol):
@@ -45,6 +46,7 @@ class TermWeights:
     """What each term counts; a term of weight 0 is not computed."""
 
     pixel: float = 2.0  # L1 over a pyramid down to 8 px
+    squared: float = 0.0  # mean squared difference
     ssim: float = 1.0  # 1 - structural similarity
     perceptual: float = 1.0  # features of the face network
     identity: float = 0.5  # 1 - cosine of its embeddings
@@ -72,10 +74,27 @@ class Target:
         return Target(self.img[rows], identity, tuple(m[rows] for m in self.maps))
 
 
+def check_terms(weights: TermWeights, face_model: FaceModel | None) -> None:
+    """Refuse settings that would compare nothing.
+
+    Raises:
+        InputError: no term counts, or only terms of a face network and there is none.
+    """
+    if not (weights.pixel or weights.squared or weights.ssim) and face_model is None:
+        raise InputError("these settings compare features alone", hint="give a face network, or pixels a weight")
+    if not any(getattr(weights, f.name) for f in fields(weights)):
+        raise InputError("no term of the loss has a weight", hint="give one, say pixel=2")
+
+
 def picture_terms(
-    img: Tensor, target: Target, weights: TermWeights, face_model: FaceModel | None = None
+    img: Tensor,
+    target: Target,
+    weights: TermWeights,
+    face_model: FaceModel | None = None,
+    *,
+    seen: Target | None = None,
 ) -> dict[str, Tensor]:
-    """Compare img [N, 3, H, W] with its target.
+    """Compare img [N, 3, H, W] with its target; `seen` is what the face network said of `img`, where that is known.
 
     Returns:
         name of the term => [N], unweighted; terms of the face network only where one is given.
@@ -83,13 +102,15 @@ def picture_terms(
     terms = {}
     if weights.pixel:
         terms["pixel"] = pyramid_l1(img, target.img)
+    if weights.squared:
+        terms["squared"] = squared_error(img, target.img)
     if weights.ssim:
         terms["ssim"] = dssim(img, target.img)
     if face_model is not None and (weights.perceptual or weights.identity):
-        seen = face_model(img)
-        assert target.identity is not None, "the target was made without the face network"
-        terms["perceptual"] = perceptual(seen.maps, target.maps)
-        terms["identity"] = identity_distance(seen.identity, target.identity)
+        now = face_model(img) if seen is None else seen
+        assert target.identity is not None and now.identity is not None, "made without the face network"
+        terms["perceptual"] = perceptual(now.maps, target.maps)
+        terms["identity"] = identity_distance(now.identity, target.identity)
     return terms
 
 

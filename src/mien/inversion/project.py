@@ -19,27 +19,49 @@ from torch import Tensor
 
 from mien.errors import InputError
 from mien.inversion.code import Inversion
-from mien.inversion.objective import FaceModel, Target, TermWeights, picture_terms, total
+from mien.inversion.objective import FaceModel, Target, TermWeights, check_terms, picture_terms, total
 from mien.latents import LatentStats, latent_stats
 from mien.losses import noise_autocorrelation
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 
-__all__ = ["PRESETS", "ProjectConfig", "project"]
+__all__ = ["ProjectConfig", "Schedule", "noise_options", "project"]
 
-SPACES = ("w", "w+")
+SPACES = ("w", "w+", "fixed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectConfig:
-    """Settings of `project`. Lengths in W are in units of the spread of w, so that no number belongs to one network."""
+class Schedule:
+    """How many steps are taken, and how fast: the rate rises in a line and falls along a cosine."""
 
-    space: str = "w+"  # "w": one code for all rows; "w+": a code for each
-    num_steps: int = 200  # most optimiser steps
-    lr: float = 0.1  # highest learning rate of Adam, spread of one coordinate of w = 1
+    num_steps: int  # most optimiser steps
+    lr: float  # highest learning rate of Adam
     lr_rampup: float = 0.05  # share of the steps in which the rate rises
     lr_rampdown: float = 0.5  # share of the steps in which it falls
-    w_noise: float = 0.0  # random exploration of w at the first step
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise InputError(f"num_steps must be at least 1, got {self.num_steps}")
+        if self.lr <= 0:
+            raise InputError(f"lr must be above 0, got {self.lr}")
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step."""
+        t = step / self.num_steps
+        down = min(1.0, (1 - t) / self.lr_rampdown) if self.lr_rampdown else 1.0
+        up = min(1.0, (step + 1) / (self.lr_rampup * self.num_steps)) if self.lr_rampup else 1.0
+        return self.lr * (0.5 - 0.5 * math.cos(math.pi * down)) * up
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectConfig(Schedule):
+    """Settings of `project`. Lengths in W are in units of the spread of w, so that no number belongs to one network."""
+
+    space: str = "w+"  # "w": one code for all rows; "w+": a code for each; "fixed": the code stays, noise is found
+    num_steps: int = 200
+    lr: float = 0.1  # where the spread of one coordinate of w is 1
+    is_lr_of_w: bool = False  # the rate is for w as it is, as published settings of one network are
+    w_noise: float = 0.0  # random exploration of w at the first step, where the spread of w is 1
     w_noise_until: float = 0.75  # share of the steps with exploration
     terms: TermWeights = field(default_factory=TermWeights)  # how renders are compared
     offset_weight: float = 0.08  # squared distance of the rows from their mean
@@ -51,39 +73,11 @@ class ProjectConfig:
     seed: int = 0  # of the exploration
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.space not in SPACES:
             raise InputError(f"space must be one of {', '.join(SPACES)}, got {self.space!r}")
-        if self.num_steps < 1:
-            raise InputError(f"num_steps must be at least 1, got {self.num_steps}")
-        if self.lr <= 0:
-            raise InputError(f"lr must be above 0, got {self.lr}")
         if self.patience < 1:
             raise InputError(f"patience must be at least 1, got {self.patience}")
-
-
-PRESETS: Mapping[str, ProjectConfig] = {
-    "default": ProjectConfig(),
-    "paper": ProjectConfig(
-        space="w",
-        num_steps=1000,
-        lr_rampdown=0.25,
-        w_noise=0.05,
-        offset_weight=0.0,
-        prior_weight=0.0,
-        noise_lr=0.1,
-        noise_weight=1e5,
-        patience=1000,
-    ),
-}
-"""`default`: from an encoder's code, W+. `paper`: the schedule of Karras et al. 2020, from the mean of W."""
-
-
-def learning_rate(config: ProjectConfig, step: int) -> float:
-    """Linear up, cosine down."""
-    t = step / config.num_steps
-    down = min(1.0, (1 - t) / config.lr_rampdown) if config.lr_rampdown else 1.0
-    up = min(1.0, (step + 1) / (config.lr_rampup * config.num_steps)) if config.lr_rampup else 1.0
-    return config.lr * (0.5 - 0.5 * math.cos(math.pi * down)) * up
 
 
 def _normalise(noise: Tensor) -> Tensor:
@@ -114,6 +108,11 @@ def noise_maps(G: Generator) -> list[Tensor]:
     """The generator's own noise maps [1, 1, h, w] in order, none for a family without noise."""
     maps = getattr(G.synthesis, "noise_maps", None)
     return [] if maps is None else list(maps())
+
+
+def noise_options(noise: Sequence[Tensor], device: torch.device) -> dict[str, Any]:
+    """Keyword for `G.synthesis` that renders with these maps [h, w]; empty for the network's own."""
+    return {"noise": [n.to(device).float()[None, None] for n in noise]} if noise else {}
 
 
 @dataclass
@@ -152,6 +151,7 @@ def project(
     *,
     config: ProjectConfig | None = None,
     start: Tensor | None = None,
+    target: Target | None = None,
     face_model: FaceModel | None = None,
     stats: LatentStats | None = None,
     dtype: torch.dtype = torch.float32,
@@ -162,8 +162,9 @@ def project(
     Args:
         G: the generator; nothing of it is changed.
         img: [N, 3, H, W] in [-1, 1], aligned faces at the generator's resolution.
-        config: settings, by default `PRESETS["default"]`.
+        config: settings, by default `ProjectConfig()`.
         start: ws [N, num_ws, w_dim] to start from, say an encoder's; by default the mean of w.
+        target: what to be near to, if not in everything to `img`, say another's identity.
         face_model: network for the perceptual and identity terms; without it only pixels are compared.
         stats: of the generator, when they have been measured already.
         dtype: of the feature maps of G; bfloat16 is an opt-in to speed.
@@ -173,19 +174,20 @@ def project(
         One `Inversion` for each picture, with the terms of its loss; its network and crop are the caller's to fill.
 
     Raises:
-        InputError: a shape that is not the generator's.
+        InputError: a shape that is not the generator's, or settings that compare nothing.
 
     Source: Karras et al. 2020, App. D, arXiv:1912.04958.
     """
-    config = config or PRESETS["default"]
+    config = config or ProjectConfig()
     _check(G, img, start)
+    check_terms(config.terms, face_model)
     stats = (stats or latent_stats(G)).to(img.device)
-    unit = stats.w_std / math.sqrt(G.w_dim)  # spread of one coordinate
+    unit = 1.0 if config.is_lr_of_w else stats.w_std / math.sqrt(G.w_dim)  # spread of one coordinate
     ws = stats.w_avg.expand(len(img), G.num_ws, -1) if start is None else start
     ws = ws.mean(dim=1, keepdim=True) if config.space == "w" else ws
     maps = noise_maps(G) if config.noise_lr else []
     adam = _Adam([p.detach().clone().requires_grad_() for p in (ws, *(m.repeat(len(img), 1, 1, 1) for m in maps))])
-    target = Target.of(img, face_model)
+    target = target or Target.of(img, face_model)
     best = _Best(
         params=[p.detach().clone() for p in adam.params],
         score=torch.full([len(img)], math.inf, device=img.device),
@@ -200,7 +202,7 @@ def project(
         rows = ws.expand(-1, G.num_ws, -1)
         if explore:
             gen = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            rows = rows + torch.randn(1, 1, G.w_dim, generator=gen).to(img.device) * (unit * explore)
+            rows = rows + torch.randn(1, 1, G.w_dim, generator=gen).to(img.device) * (stats.w_std * explore)
         render = G.synthesis(rows, noise_mode="const", **({"noise": noise} if noise else {}), **options)
         terms = picture_terms(render, target, config.terms, face_model)
         code_terms, code_sum = _regularisers(rows, noise, stats, config)
@@ -213,9 +215,9 @@ def project(
         if not stays.any():
             break
         loss = score + config.noise_weight * code_terms["noise"] if noise else score
-        lr = learning_rate(config, step)
-        noise_lr = config.noise_lr * lr / config.lr
-        adam.step(torch.autograd.grad(loss.sum(), adam.params), [lr * unit, *[noise_lr] * len(noise)])
+        rate = config.rate(step)
+        w_lr, noise_lr = (0.0 if config.space == "fixed" else rate * unit), config.noise_lr * rate / config.lr
+        adam.step(torch.autograd.grad(loss.sum(), adam.params), [w_lr, *[noise_lr] * len(noise)])
         for p in adam.params[1:]:
             p.data = _normalise(p.data)
         if not stays.all():
