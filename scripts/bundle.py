@@ -1,13 +1,16 @@
 """Make every network that mien ships, stage by stage: detector, faces, generator, encoder, directions.
 
     python scripts/bundle.py --data ../shared/data --runs runs                    # whatever is not up to date
+    python scripts/bundle.py --data ../shared/data --runs runs --plan             # say what that is, and where
     python scripts/bundle.py --data ../shared/data --runs runs --stage encoder    # this stage and those that follow
     python scripts/bundle.py --data ../shared/data --runs runs --generator faces-128 --device cuda
     python scripts/bundle.py --data ../shared/data --runs runs --stage encoder --set num_steps=500
 
 A stage is up to date when the file in the bundle says in its header that it was made from the same data, settings and
 networks; so better data, a GPU, or a better early stage re-make what hangs on them, and nothing else. A stage that was
-killed goes on by the same command: its state lies in RUNS/<stage>. The numbers of a stage are written into its card,
+killed goes on by the same command: its state lies in RUNS/<stage>-<hash>, where the hash is of all that may not change
+while a run goes on, so that another generator begins another run of its encoder. A folder RUNS/<stage> without a hash
+is gone on with where its state says that it was begun with the same. The numbers of a stage are written into its card,
 between the marks.
 """
 
@@ -17,8 +20,9 @@ import argparse
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,65 +36,88 @@ from mien.atomic import write_text
 from mien.edits.attributes import SHIPPED, face_scorer
 from mien.edits.directions import load_directions, save_directions
 from mien.edits.find import FindConfig, find_directions
-from mien.errors import WeightsError
-from mien.losses import identity_distance, perceptual
+from mien.errors import InputError, WeightsError
+from mien.losses import identity_distance
 from mien.metrics import psnr, ssim
+from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder
 from mien.nets.features import FaceNet
-from mien.report import Sink
-from mien.training.data import PictureSet, load_pictures, split_people
+from mien.report import Sink, ignore
+from mien.training.data import PictureSet, load_pictures, source_digest, split_people
 from mien.training.detector import DetectorConfig
 from mien.training.detector import train as train_detector
 from mien.training.encoder import EncoderConfig, train_encoder
 from mien.training.faces import FaceTrainConfig, evaluate, train_faces
-from mien.training.gan import train_gan
+from mien.training.gan import train_on_people
 from mien.training.gan_step import PRESETS, GanConfig
-from mien.training.validation import FaceScores
+from mien.training.provenance import net_digest, provenance
+from mien.training.resume import Origin, load_state, read_options
 from mien.weights.load import load_net, read_recipe, save_net, weights_digest
 
 BUNDLE = Path(__file__).resolve().parent.parent / "src" / "mien" / "bundle"
 NUMBERS = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
+LICENCE = "research and demonstration"
+DATA = {
+    "faces128": "Labeled Faces in the Wild, aligned as FFHQ is (faces128)",
+    "ages128": "UTKFace, adults, tight crops (ages128)",
+    "scenes250": "Labeled Faces in the Wild, whole photos (scenes250)",
+}
+HOW = ("precision", "use_compile", "save_steps", "save_kimg", "snapshot_kimg", "evaluate_kimg", "evaluate_pictures")
+"""Settings that say how a network is made and not what it becomes; another one makes no file stale."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Where the data lie, where runs are kept, which generator is made, and on what."""
+    """Where the data lie, where runs are kept, which generator is made, on what, and where the networks go."""
 
     data: Path
     runs: Path
     generator: str
     device: torch.device
-    on_step: Sink
+    on_step: Sink = ignore
+    bundle: Path = BUNDLE
 
     @property
     def network(self) -> Path:
-        return BUNDLE / f"{self.generator}.safetensors"
+        return self.bundle / f"{self.generator}.safetensors"
+
+    def source(self, name: str) -> Path:
+        return self.data / f"{name}.zip"
 
     def pictures(self, size_px: int) -> tuple[PictureSet, PictureSet]:
         """People to train on, and people held out."""
-        return split_people(load_pictures(self.data / "faces128.zip", size_px=size_px, cache=self.runs / "cache"))
+        return split_people(load_pictures(self.source("faces128"), size_px=size_px, cache=self.runs / "cache"))
 
     def face_net(self) -> FaceNet:
-        return load_net(BUNDLE / f"{FACE_NET}.safetensors", FaceNet).to(self.device)
+        return load_net(self.bundle / f"{FACE_NET}.safetensors", FaceNet).to(self.device)
 
 
 @dataclass(frozen=True)
 class Stage:
     """One network: its file, what it is made from, and how.
 
-    `make` is given the settings, the run's folder and the provenance, and returns what it measured.
+    `make` is given the settings, the run's folder and the provenance, and returns what it measured. `data` and `nets`
+    are what it is made from; `network` is the generator that it learns for.
     """
 
     name: str
     out: Path
-    sources: Sequence[Path]
+    data: Sequence[Path]
+    nets: Sequence[Path]
     config: Any
     make: Callable[[Any, Path, dict[str, Any]], dict[str, float]]
+    network: Path | None = None
 
+    @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What the file's header says of its making."""
-        made_from = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.sources}
-        return {"made_from": made_from, "config": json.loads(json.dumps(asdict(self.config)))}
+        """What the file's header is to say of its making, as things stand when the stage's turn comes."""
+        known = {"data": [DATA[path.stem] for path in self.data], "licence": LICENCE}
+        return provenance(self.config, [*self.data, *self.nets], **known)
+
+    @cached_property
+    def fixed(self) -> dict[str, Any]:
+        """The settings that may not change while its run goes on."""
+        return dict(self.config.fixed()) if hasattr(self.config, "fixed") else asdict(self.config)
 
     def is_done(self) -> bool:
         """Say whether the file in the bundle was made from what is there now."""
@@ -98,7 +125,34 @@ class Stage:
             held = read_header(self.out)
         except WeightsError:
             return False
-        return all(held.get(key) == value for key, value in self.provenance().items())
+        return same_sources(self.provenance["made_from"], held.get("made_from", {})) and same_settings(
+            self.config, held.get("config", {})
+        )
+
+    def run_dir(self, runs: Path) -> Path:
+        """Return the folder of its run."""
+        plain = runs / self.name
+        if (plain / "state.pt").exists():
+            digests = [source_digest(path) for path in self.data]
+            network = net_digest(load_net(self.network)) if self.network else ""
+            try:
+                load_state(plain / "state.pt", Origin(self.fixed, digests if len(digests) > 1 else digests[0], network))
+                return plain
+            except InputError:
+                pass  # a run of another kind; it stays as it is
+        key = json.dumps({"fixed": self.fixed, "made_from": self.provenance["made_from"]}, sort_keys=True)
+        return runs / f"{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def same_sources(now: Mapping[str, str], held: Mapping[str, str]) -> bool:
+    """Say whether a header names the data and networks that there are now; older ones do not name the tables."""
+    return all(held.get(name) == digest for name, digest in now.items() if name in held or not name.endswith(".csv"))
+
+
+def same_settings(config: Any, held: Mapping[str, Any]) -> bool:
+    """Say whether a header holds these settings; one that it does not know had its default."""
+    now, defaults = (json.loads(json.dumps(asdict(settings))) for settings in (config, type(config)()))
+    return bool(held) and all(held.get(k, defaults[k]) == value for k, value in now.items() if k not in HOW)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -108,40 +162,47 @@ def read_header(path: Path) -> dict[str, Any]:
     return dict(read_recipe(path).provenance)
 
 
-def stages(chain: Chain) -> list[Stage]:
-    """The chain in order."""
-    faces, ages, scenes = (chain.data / f"{name}.zip" for name in ("faces128", "ages128", "scenes250"))
-    face_net, network = BUNDLE / f"{FACE_NET}.safetensors", chain.network
-    encoder = companion(network, "encoder")
+def settings(generator: str) -> dict[str, Any]:
+    """The settings of every stage that the shipped networks are made with, by its name."""
+    return {
+        "detector": DetectorConfig(),
+        "faces": FaceTrainConfig(precision="bf16"),
+        "generator": PRESETS[generator],
+        "encoder": EncoderConfig(),
+        "directions": FindConfig(),
+    }
 
-    def make_detector(config: DetectorConfig, run_dir: Path, provenance: dict[str, Any]) -> dict[str, float]:
-        net = train_detector(config, scenes, run_dir, chain.on_step)
-        save_net(net, BUNDLE / f"{DETECTOR}.safetensors", provenance=provenance, use_half=True)
+
+def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
+    """The chain in order, each stage with its settings of `configs`."""
+    faces, ages, scenes = (chain.source(name) for name in ("faces128", "ages128", "scenes250"))
+    face_net, network = chain.bundle / f"{FACE_NET}.safetensors", chain.network
+    encoder, directions = (companion(network, kind) for kind in ("encoder", "directions"))
+
+    def make_detector(config: DetectorConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+        net = train_detector(config, scenes, run_dir, chain.on_step, device=chain.device)
+        steps = [config.num_steps, config.num_refiner_steps]
+        save_net(net, detector.out, provenance=facts | of_run(run_dir, steps=steps), use_half=True)
         return {}
 
-    def make_faces(config: FaceTrainConfig, run_dir: Path, provenance: dict[str, Any]) -> dict[str, float]:
-        cache = chain.runs / "cache"
-        net = train_faces(config, faces=faces, ages=ages, run_dir=run_dir, cache=cache, on_step=chain.on_step)
-        save_net(net, face_net, provenance=provenance, use_half=True)
-        return evaluate(net, faces=faces, ages=ages, cache=cache)
+    def make_faces(config: FaceTrainConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+        sets: dict[str, Any] = dict(faces=faces, ages=ages, cache=chain.runs / "cache")
+        net = train_faces(config, **sets, run_dir=run_dir, device=chain.device, on_step=chain.on_step)
+        save_net(net, face_net, provenance=facts | of_run(run_dir, steps=config.num_steps), use_half=True)
+        return evaluate(net, **sets)
 
-    def make_generator(config: GanConfig, run_dir: Path, provenance: dict[str, Any]) -> dict[str, float]:
+    def make_generator(config: GanConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
         people, held_out = chain.pictures(config.img_resolution)
         net = chain.face_net()
-        G = train_gan(
-            config,
-            people,
-            run_dir,
-            chain.on_step,
-            held_out=held_out.pixels[:16].float() / 127.5 - 1,
-            device=chain.device,
-            perceptual=lambda a, b: perceptual(net.maps(a), net.maps(b)),
-            evaluate=FaceScores.of(net, people.pixels, held_out.pixels),
-        )
-        save_net(G, network, provenance=provenance | {"licence": "research and demonstration"}, use_half=True)
-        return {"kimg": config.kimg}
+        G = train_on_people(config, people, held_out, run_dir, chain.on_step, face_net=net, device=chain.device)
+        facts |= of_run(run_dir, kimg=config.kimg, face_net=net_digest(net))
+        save_net(G, network, provenance=facts, use_half=True)
+        D = load_net(newest(run_dir, "D"), Discriminator)
+        belongs = {"network": weights_digest(network)}
+        save_net(D, companion(network, "discriminator"), provenance=facts | belongs, use_half=True)
+        return {"kimg": config.kimg} | last_scores(run_dir)
 
-    def make_encoder(config: EncoderConfig, run_dir: Path, provenance: dict[str, Any]) -> dict[str, float]:
+    def make_encoder(config: EncoderConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
         studio = Studio(network, device=str(chain.device))
         people, held_out = chain.pictures(studio.G.img_resolution)
         E = train_encoder(
@@ -151,48 +212,81 @@ def stages(chain: Chain) -> list[Stage]:
             run_dir,
             chain.on_step,
             face_model=chain.face_net(),
-            start=trained_beside(chain.runs / "generator", studio, config.hidden),
+            start=trained_beside(generator.run_dir(chain.runs), studio, config.hidden),
         )
-        save_net(E, encoder, provenance=provenance | {"network": studio.digest}, use_half=True)
+        facts |= of_run(run_dir, steps=config.num_steps, network=studio.digest)
+        save_net(E, encoder, provenance=facts, use_half=True)
         return measure_encoder(studio, E, chain.face_net(), held_out)
 
-    def make_directions(config: FindConfig, _run_dir: Path, provenance: dict[str, Any]) -> dict[str, float]:
+    def make_directions(config: FindConfig, _run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
         studio = Studio(network, device=str(chain.device))
         people, _ = chain.pictures(studio.G.img_resolution)
+        codes = studio.encode_pixels(people.pixels[: config.num_samples])
         found = find_directions(
             studio.G,
             face_scorer(chain.face_net()),
             SHIPPED,
-            codes=studio.encode_pixels(people.pixels[: config.num_samples]),
+            codes=codes,
             config=config,
             network=studio.digest,
             on_step=chain.on_step,
         )
-        found = found.with_provenance(provenance)
-        save_directions(found, companion(network, "directions"))
+        facts |= {"data_sha256": people.digest, "pictures": len(codes)}
+        save_directions(found.with_provenance(facts), directions)
         return {f"one {name}, {d.unit}": d.std for name, d in found.directions.items()}
 
+    detector = Stage(
+        "detector", chain.bundle / f"{DETECTOR}.safetensors", [scenes], [], configs["detector"], make_detector
+    )
+    generator = Stage("generator", network, [faces], [], configs["generator"], make_generator)
     return [
-        Stage("detector", BUNDLE / f"{DETECTOR}.safetensors", [scenes], DetectorConfig(), make_detector),
-        Stage("faces", face_net, [faces, ages], FaceTrainConfig(), make_faces),
-        Stage("generator", network, [faces, face_net], PRESETS[chain.generator], make_generator),
-        Stage("encoder", encoder, [faces, face_net, network], EncoderConfig(), make_encoder),
+        detector,
+        Stage("faces", face_net, [faces, ages], [], configs["faces"], make_faces),
+        generator,
+        Stage("encoder", encoder, [faces], [face_net, network], configs["encoder"], make_encoder, network),
         Stage(
             "directions",
-            companion(network, "directions"),
-            [faces, face_net, network, encoder],
-            FindConfig(),
+            directions,
+            [faces],
+            [face_net, network, encoder],
+            configs["directions"],
             make_directions,
+            network,
         ),
     ]
 
 
+def of_run(run_dir: Path, **facts: Any) -> dict[str, Any]:
+    """What a header says of the run, beside how long it was."""
+    options = read_options(run_dir)
+    return {"data_sha256": options["data"], "pictures": options["pictures"], **facts}
+
+
+def newest(run_dir: Path, letter: str) -> Path:
+    """The last snapshot of a network of a run.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = sorted((run_dir / "snapshots").glob(f"{letter}-*.safetensors"))
+    if not found:
+        raise InputError(f"{run_dir} holds no snapshot of {letter}", hint="a run leaves one at its end")
+    return found[-1]
+
+
+def last_scores(run_dir: Path) -> dict[str, float]:
+    """The scores that a run's generator got last, by the names in its stats.jsonl."""
+    with open(run_dir / "stats.jsonl", encoding="utf-8") as stats:
+        scored = [line for line in map(json.loads, stats) if "frechet/held_out" in line]
+    return {name: value for name, value in scored[-1].items() if "/" in name} if scored else {}
+
+
 def trained_beside(run_dir: Path, studio: Studio, hidden: int) -> Encoder | None:
     """The last encoder that was trained together with the generator, when it has the sizes that are wanted."""
-    found = sorted((run_dir / "snapshots").glob("E-*.safetensors"))
-    if not found:
+    try:
+        start = load_net(newest(run_dir, "E"), Encoder)
+    except InputError:
         return None
-    start = load_net(found[-1], Encoder)
     sizes = (studio.G.num_ws, studio.G.w_dim, hidden)
     same = (start.num_ws, start.w_dim, start.init_kwargs["hidden"]) == sizes
     return start.requires_grad_(True) if same else None
@@ -219,34 +313,55 @@ def write_numbers(card: Path, numbers: dict[str, float]) -> None:
         write_text(NUMBERS.sub(lambda m: f"{m[1]}| | |\n|---|---|\n{rows}{m[2]}", text), card)
 
 
-def main() -> None:
+def run(todo: Sequence[Stage], runs: Path) -> None:
+    """Make what is not up to date, in order."""
+    for stage in todo:
+        if stage.is_done():
+            note(f"{stage.name}: {stage.out.name} is up to date")
+            continue
+        numbers = stage.make(stage.config, stage.run_dir(runs), dict(stage.provenance))
+        write_numbers(stage.out.with_suffix(".md"), numbers)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        note(f"{stage.name}: {stage.out.name} {weights_digest(stage.out)[:12]}  {shown}")
+
+
+def plan(todo: Sequence[Stage], runs: Path) -> None:
+    """Say what `run` would do; a stage after one that is to be made will be judged when its turn comes."""
+    waits = False
+    for stage in todo:
+        if waits and stage.nets:
+            note(f"{stage.name}: follows")
+        elif stage.is_done():
+            note(f"{stage.name}: {stage.out.name} is up to date")
+        else:
+            note(f"{stage.name}: {stage.out.name} is to be made in {stage.run_dir(runs)}")
+            waits = True
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with faces128, ages128 and scenes250")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="states, logs and decoded pictures")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="where the networks go")
     parser.add_argument("--stage", choices=("detector", "faces", "generator", "encoder", "directions"))
     parser.add_argument("--set", action="append", metavar="NAME=X", help="a setting of the stage that is named")
     parser.add_argument("--only", action="store_true", help="no stage after the one that is named")
     parser.add_argument("--generator", choices=sorted(PRESETS), default="faces-64")
     parser.add_argument("--device", default="auto")
-    args = parser.parse_args()
+    parser.add_argument("--plan", action="store_true", help="say what is to be made, and stop")
+    args = parser.parse_args(arguments)
     if args.set and not args.stage:
         parser.error("--set needs --stage")
+    configs = settings(args.generator)
+    if args.stage:
+        config = configs[args.stage]
+        configs[args.stage] = configured(type(config), args.set, preset=config)
     with Bars() as bars:
-        chain = Chain(args.data, args.runs, args.generator, pick_device(args.device), bars)
-        todo = stages(chain)
-        names = [stage.name for stage in todo]
-        first = names.index(args.stage) if args.stage else 0
-        todo[first] = replace(
-            todo[first], config=configured(type(todo[first].config), args.set, preset=todo[first].config)
-        )
-        for stage in todo[first : first + 1 if args.only else None]:
-            if stage.is_done():
-                note(f"{stage.name}: {stage.out.name} is up to date")
-                continue
-            numbers = stage.make(stage.config, args.runs / stage.name, stage.provenance())
-            write_numbers(stage.out.with_suffix(".md"), numbers)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-            note(f"{stage.name}: {stage.out.name} {weights_digest(stage.out)[:12]}  {shown}")
+        chain = Chain(args.data, args.runs, args.generator, pick_device(args.device), bars, args.bundle)
+        todo = stages(chain, configs)
+        first = [stage.name for stage in todo].index(args.stage) if args.stage else 0
+        chosen = todo[first : first + 1 if args.only else None]
+        (plan if args.plan else run)(chosen, args.runs)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
 import pytest
 import torch
 from torch import Tensor
+
+from mien.nets.features import EXPRESSIONS
 
 if "OMP_NUM_THREADS" not in os.environ:  # the tests are many small jobs: more threads only wait for one another
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PEOPLE = [f"person_{i}" for i in range(10)]  # of whom person_8 is held out, see `is_held_out`
+KEPT_OUT = ["person_30", "person_47"]
+FIVE = np.array([[100.0, 105], [150, 105], [125, 130], [105, 155], [145, 155]])  # eyes, nose, mouth of a scene, px
 Agree = Callable[..., None]
 
 
@@ -128,3 +136,46 @@ def by_recipe() -> Callable[..., dict[str, Tensor]]:
         return {name: value(name, like, seed) for name, like in state.items()}
 
     return fill
+
+
+def draw_face(size_px: int, seed: int) -> PIL.Image.Image:
+    """A drawn face whose colours and place tell the seed."""
+    rng = np.random.default_rng(seed)
+    image = PIL.Image.new("RGB", (size_px, size_px), tuple(rng.integers(0, 120, 3).tolist()))
+    pen, centre, half = PIL.ImageDraw.Draw(image), size_px / 2 + rng.normal(0, size_px / 40, 2), size_px * 0.35
+    pen.ellipse([*(centre - half), *(centre + half)], fill=tuple(rng.integers(140, 255, 3).tolist()))
+    for dx in (-0.4, 0.4):
+        eye = centre + half * np.array([dx, -0.2])
+        pen.ellipse([*(eye - half / 8), *(eye + half / 8)], fill="black")
+    return image
+
+
+def write_zip(path: Path, size_px: int, columns: list[str], rows: list[list[object]]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, row in enumerate(rows):
+            picture = path.with_name("picture.png")
+            draw_face(size_px, i).save(picture)
+            archive.write(picture, str(row[0]))
+            picture.unlink()
+    lines = [",".join(map(str, line)) for line in [columns, *rows]]
+    path.with_suffix(".csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def drawn_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny sets of drawings with their tables, as the shipped networks are trained on."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    people = [*PEOPLE, *KEPT_OUT]
+    faces = [
+        [f"{name}_{k}.png", name, 0, 100.0, *rng.normal(0, 10, 3), *rng.random(len(EXPRESSIONS))]
+        for name in people
+        for k in range(4)
+    ]
+    columns = ["file", "identity", "grey", "sharpness", "yaw_deg", "pitch_deg", "roll_deg", *EXPRESSIONS]
+    write_zip(folder / "faces128.zip", 128, columns, faces)
+    ages: list[list[object]] = [[f"{i}.png", 20.0 + i, "male" if i % 2 else "female"] for i in range(40)]
+    write_zip(folder / "ages128.zip", 128, ["file", "age", "gender"], ages)
+    points = [f"{part}_{axis}" for part in ("leye", "reye", "nose", "lmouth", "rmouth") for axis in "xy"]
+    scenes: list[list[object]] = [[f"{name}_0001.png", 0.9, 37, 37, 213, 213, *FIVE.ravel()] for name in PEOPLE]
+    write_zip(folder / "scenes250.zip", 250, ["file", "score", "x0", "y0", "x1", "y1", *points], scenes)
+    return folder

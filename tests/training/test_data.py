@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from mien.errors import InputError
-from mien.training.data import Batches, cap_per_person, is_held_out, load_pictures, read_table
+from mien.training.data import Batches, cap_per_person, check_columns, is_held_out, load_pictures, read_table
 
 
 def colours(folder: Path, names: list[str], size: tuple[int, int] = (8, 8)) -> None:
@@ -57,6 +57,35 @@ def test_nothing_to_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("file\n")
     with pytest.raises(InputError, match="has no rows"):
         read_table(tmp_path / "empty.csv")
+
+
+def test_a_table_that_cannot_serve_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    colours(folder, ["a.png"])
+    for text, message in [
+        ("name,age\na.png,3\n", "no column 'file'"),
+        ("file,age\nb.png,3\n", "lists none of the pictures"),
+        ("file,age\na.png\n", "row 2 has 1 values for 2 columns"),
+    ]:
+        folder.with_suffix(".csv").write_text(text)
+        with pytest.raises(InputError, match=message):
+            load_pictures(folder, size_px=4)
+    with pytest.raises(InputError, match="cannot read the table"):
+        read_table(tmp_path / "absent.csv")
+    columns = {"file": np.array(["a"]), "age": np.array(["old"])}
+    with pytest.raises(InputError, match=r"'age' of t\.csv holds something else than numbers") as caught:
+        check_columns(columns, Path("t.csv"), texts=["file"], numbers=["age"])
+    assert caught.value.hint == "each of its rows needs file, age (a number)"
+
+
+def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(b"no zip")
+    with pytest.raises(InputError, match="damaged or no zip"):
+        load_pictures(tmp_path / "set.zip", size_px=4)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"a\.png cannot be read as a picture"):
+        load_pictures(tmp_path, size_px=4)
 
 
 def test_batches_pass_over_everything_once_an_epoch() -> None:

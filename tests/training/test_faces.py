@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -46,7 +47,7 @@ TINY = FaceTrainConfig(
     faces_per_step=4,
     ages_per_step=2,
     warmup_steps=2,
-    save_every=3,
+    save_steps=3,
 )
 
 
@@ -236,6 +237,12 @@ def write_set(folder: Path, columns: list[str], rows: list[list[object]]) -> Pat
 
 
 @pytest.fixture(scope="module")
+def other_ages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows: list[list[object]] = [[f"u{i}.png", 30.0 + i, "male"] for i in range(6)]
+    return write_set(tmp_path_factory.mktemp("other") / "ages", ["file", "age", "gender"], rows)
+
+
+@pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
     names = [name for name in (f"person{i}" for i in range(400)) if is_held_out(name)][:6]
@@ -279,15 +286,17 @@ def test_a_small_set_is_learnt_by_heart(sets: dict[str, Path], tmp_path: Path) -
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
-def test_other_settings_need_another_folder(sets: dict[str, Path], tmp_path: Path) -> None:
-    short = dataclasses.replace(TINY, num_steps=1, save_every=1)
+def test_other_settings_or_data_need_another_folder(sets: dict[str, Path], other_ages: Path, tmp_path: Path) -> None:
+    short = dataclasses.replace(TINY, num_steps=1, save_steps=1)
     train_faces(short, **sets, run_dir=tmp_path)
-    with pytest.raises(InputError, match="other settings or data"):
+    with pytest.raises(InputError, match="with other settings: margin"):
         train_faces(dataclasses.replace(short, margin=0.3), **sets, run_dir=tmp_path)
+    with pytest.raises(InputError, match="on other data"):
+        train_faces(short, faces=sets["faces"], ages=other_ages, run_dir=tmp_path)
 
 
 def test_a_table_without_labels_is_refused(sets: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no column 'yaw_deg'"):
+    with pytest.raises(InputError, match="no column 'sharpness'"):
         train_faces(
             TINY,
             faces=write_set(tmp_path / "bare", ["file", "identity"], [["a.png", "a"]]),
@@ -296,8 +305,23 @@ def test_a_table_without_labels_is_refused(sets: dict[str, Path], tmp_path: Path
         )
 
 
-@pytest.mark.parametrize("wrong", [{"num_steps": 0}, {"decay_share": 0.0}, {"save_every": -1}])
-def test_settings_are_checked(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_steps": 0},
+        {"decay_share": 0.0},
+        {"save_steps": -1},
+        {"warmup_steps": 0},
+        {"ema_steps": 0.0},
+        {"temperature": -1.0},
+        {"seed": -1},
+        {"precision": "fp8"},
+        {"channels": (8, 0, 8, 8)},
+        {"channels": (8, 8)},
+    ],
+    ids=str,
+)
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         FaceTrainConfig(**wrong)
 

@@ -88,8 +88,32 @@ def test_a_run_that_goes_on_takes_new_rates_but_no_new_pictures(tmp_path: Path) 
     trainer.load_state_dict(state)
     assert trainer.opt_G.param_groups[0]["lr"] == 0.001
     other = dataclasses.replace(pictures(), digest="other")
-    with pytest.raises(InputError, match="on other pictures"):
+    with pytest.raises(InputError, match="on other data"):
         train_gan(GanConfig(kimg=0.008, **TINY), other, tmp_path)
+
+
+def test_options_name_the_pictures_of_an_older_state(tmp_path: Path) -> None:
+    train_gan(GanConfig(kimg=0.004, **TINY), pictures(), tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["data"]
+    torch.save(state, tmp_path / "state.pt")
+    train_gan(GanConfig(kimg=0.008, **TINY), pictures(), tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["data"] == "digest"
+    torch.save(state, tmp_path / "state.pt")
+    (tmp_path / "options.json").unlink()
+    with pytest.raises(InputError, match="on other data"):
+        train_gan(GanConfig(kimg=0.012, **TINY), pictures(), tmp_path)
+
+
+def test_scores_are_taken_as_often_as_is_said(tmp_path: Path) -> None:
+    config = GanConfig(kimg=0.02, evaluate_kimg=0.008, snapshot_kimg=100, **TINY)
+    seen: list[Step] = []
+    train_gan(config, pictures(), tmp_path / "some", seen.append, evaluate=lambda G: {"score": 1.0})
+    assert [step.done for step in seen if "score" in step.scalars] == [2, 4, 5]
+    lines = [json.loads(line) for line in (tmp_path / "some" / "stats.jsonl").read_text().splitlines()]
+    assert [line["kimg"] for line in lines if "score" in line] == [0.008, 0.016, 0.02]
+    never = dataclasses.replace(config, evaluate_kimg=0)
+    train_gan(never, pictures(), tmp_path / "never", evaluate=lambda G: 1 / 0)
 
 
 def test_a_run_can_begin_with_a_smaller_generator(tmp_path: Path) -> None:
@@ -156,6 +180,8 @@ def test_reconstruction_is_learnt() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="fp32 or bf16"):
         GanConfig(precision="int4")
+    with pytest.raises(InputError, match="evaluate_pictures must be at least 2"):
+        GanConfig(evaluate_pictures=1)
     with pytest.raises(InputError, match="encoder_share"):
         GanConfig(encoder_share=1.0)
     with pytest.raises(InputError, match="needs an encoder"):

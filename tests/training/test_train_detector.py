@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -109,9 +110,14 @@ def test_learning_rate_rises_and_falls():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_steps": 0}, "num_steps and batch_size must be at least 1"),
+        ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
+        ({"num_refiner_steps": -1}, "num_refiner_steps must be at least 1, got -1"),
+        ({"save_steps": 0}, "save_steps must be at least 1, got 0"),
+        ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
+        ({"lr": 0.0}, "lr must be above 0, got 0"),
+        ({"negative_shares": (0.1,)}, "negative_shares must be two shares"),
         ({"size_px": 100}, "size_px must be a multiple of 32 from 64 up, got 100"),
-        ({"precision": "fp8"}, "precision must be bf16 or fp32, got 'fp8'"),
+        ({"precision": "fp8"}, "precision must be fp32 or bf16, got 'fp8'"),
     ],
 )
 def test_wrong_settings_are_refused(wrong, message):
@@ -176,7 +182,7 @@ def scenes(tmp_path_factory):
 def small_config(**changes) -> DetectorConfig:
     values = {"num_steps": 4, "num_refiner_steps": 3, "batch_size": 2, "size_px": 64, "precision": "fp32"}
     return DetectorConfig(
-        **(values | {"snapshot_steps": 2, "warmup_steps": 2, "num_proposals": 4, "num_drawings": 2} | changes)
+        **(values | {"save_steps": 2, "warmup_steps": 2, "num_proposals": 4, "num_drawings": 2} | changes)
     )
 
 
@@ -194,6 +200,20 @@ def test_a_run_that_is_cut_goes_on_to_the_same_numbers(scenes, tmp_path):
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=0, rtol=0)
     assert json.loads((tmp_path / "cut" / "options.json").read_text())["num_steps"] == 4
+    with pytest.raises(InputError, match="with other settings: batch_size"):
+        train(small_config(batch_size=3), scenes, tmp_path / "cut")
+    shutil.copytree(scenes, tmp_path / "more")
+    shutil.copy(scenes.with_suffix(".csv"), tmp_path / "more.csv")
+    PIL.Image.new("RGB", (250, 250)).save(tmp_path / "more" / "person_0_0002.png")
+    with pytest.raises(InputError, match="on other data"):
+        train(small_config(), tmp_path / "more", tmp_path / "cut")
+
+
+def test_a_table_without_the_points_is_refused(scenes, tmp_path):
+    shutil.copytree(scenes, tmp_path / "bare")
+    (tmp_path / "bare.csv").write_text("file,score\nperson_0_0001.png,0.9\n")
+    with pytest.raises(InputError, match="no column 'x0'"):
+        load_scenes(tmp_path / "bare")
 
 
 def test_both_networks_learn_one_batch(scenes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -79,7 +80,23 @@ def test_the_generator_is_left_alone(G: Generator, data: PictureSet, tmp_path: P
     assert all(torch.equal(t, before[name]) for name, t in G.state_dict().items())
 
 
+def test_a_folder_of_another_run_is_refused(G: Generator, data: PictureSet, tmp_path: Path) -> None:
+    train_encoder(QUICK, G, data, tmp_path)
+    longer = train_encoder(replace(QUICK, num_steps=7), G, data, tmp_path)  # a run may be made longer
+    assert isinstance(longer, Encoder)
+    with pytest.raises(InputError, match="holds a run with other settings: latent_weight, lr"):
+        train_encoder(replace(QUICK, lr=1e-4, latent_weight=0.1), G, data, tmp_path)
+    with pytest.raises(InputError, match="on other data"):
+        train_encoder(QUICK, G, replace(data, digest="other"), tmp_path)
+    other = copy.deepcopy(G)
+    other.synthesis.b4.const.data += 1
+    with pytest.raises(InputError, match="for another generator") as caught:
+        train_encoder(QUICK, other, data, tmp_path)
+    assert "use another folder" in caught.value.hint
+
+
 def test_rows_are_freed_one_after_another() -> None:
+    assert num_free_rows(EncoderConfig(free_from=0.3, free_until=0.3, num_steps=10), 2, 6) == 0
     config = EncoderConfig(num_steps=100, free_from=0.1, free_until=0.5)
     rows = [num_free_rows(config, step, 6) for step in range(100)]
     assert rows[:10] == [0] * 10
@@ -98,8 +115,12 @@ def test_learning_rate_warms_up_and_ends_at_nothing() -> None:
 def test_wrong_settings_and_pictures_are_refused(G: Generator, data: PictureSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="precision must be"):
         EncoderConfig(precision="fp8")
-    with pytest.raises(InputError, match="need a step"):
-        EncoderConfig(num_steps=0)
+    for name, value in [("num_steps", 0), ("warmup_steps", 0), ("save_steps", -1), ("batch_size", 1), ("ema_steps", 0)]:
+        with pytest.raises(InputError, match=f"{name} must be"):
+            EncoderConfig(**{name: value})
+    for shares in (dict(free_from=0.5, free_until=0.4), dict(free_from=0.5, free_until=1.5)):
+        with pytest.raises(InputError, match="free_until must be"):
+            EncoderConfig(**shares)
     small = PictureSet(data.pixels[:, :, :8, :8], data.names, {}, "")
     with pytest.raises(InputError, match="the generator's are 16 px"):
         train_encoder(QUICK, G, small, tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from mien.app.items import check_out
+from mien.app.options import Device, Network, PresetPrecision, PresetSeed
 from mien.app.screen import Bars
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, FACE_NET
 from mien.errors import InputError
@@ -32,9 +33,6 @@ RunDir = Annotated[Path, typer.Option("--run-dir", help="Folder of the run; the 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting, say num_steps=500.", metavar="NAME=X")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")]
 OutFile = Annotated[Path | None, typer.Option("--out", help="Weights to write; default: in the run's folder.")]
-Network = Annotated[str, typer.Option("--network", help="Generator: a bundled name or a .safetensors file.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-
 
 READERS: Mapping[Any, Callable[[str], Any]] = {
     bool: lambda text: {"true": True, "false": False}[text.lower()],
@@ -65,6 +63,19 @@ def configured(kind: type[Config], texts: list[str] | None, *, preset: Config | 
     return replace(preset, **values) if preset is not None else kind(**values)  # type: ignore[type-var]
 
 
+def _settings(
+    kind: type[Config],
+    texts: list[str] | None,
+    *,
+    seed: int | None,
+    precision: str | None = None,
+    preset: Config | None = None,
+) -> Config:
+    """Settings from `--set`, over which `--seed` and `--precision` go where they were given."""
+    given = {name: value for name, value in (("seed", seed), ("precision", precision)) if value is not None}
+    return configured(kind, [*(texts or []), *(f"{name}={value}" for name, value in given.items())], preset=preset)
+
+
 def _shown(config: Any, dry_run: bool) -> None:
     if dry_run:
         typer.echo(json.dumps(asdict(config), indent=1))
@@ -88,6 +99,16 @@ def _out(out: Path | None, run_dir: Path, name: str) -> Path:
     path = out or run_dir / f"{name}.safetensors"
     check_out(path, suffix=".safetensors")
     return path
+
+
+def _facts(config: Any, run_dir: Path, sources: Sequence[Path], **facts: Any) -> dict[str, Any]:
+    """What the header of a network that a run made is to say."""
+    from mien.training.provenance import provenance
+    from mien.training.resume import read_options
+
+    options = read_options(run_dir)
+    run = {"data_sha256": options["data"], "pictures": options["pictures"]}
+    return provenance(config, sources, **run, **facts)
 
 
 def _beginning(network: str | None) -> Beginning | None:
@@ -124,6 +145,8 @@ def gan(
     settings: Settings = None,
     out: OutFile = None,
     device: Device = "auto",
+    precision: PresetPrecision = None,
+    seed: PresetSeed = None,
     use_tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Keep curves and samples in the run's folder.")
     ] = False,
@@ -134,41 +157,31 @@ def gan(
     Example: mien train gan --data faces128.zip --run-dir runs/gan --preset faces-128 --set kimg=1000
     """
     from mien.app.studio import pick_device
-    from mien.losses import perceptual
     from mien.track import tee, tensorboard
-    from mien.training.gan import train_gan
+    from mien.training.gan import train_on_people
     from mien.training.gan_step import PRESETS, GanConfig
     from mien.training.ranks import own_device
-    from mien.training.validation import FaceScores
     from mien.weights.load import save_net
 
     if preset not in PRESETS:
         raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(PRESETS)}")
-    config = configured(GanConfig, settings, preset=PRESETS[preset])
+    config = _settings(GanConfig, settings, preset=PRESETS[preset], precision=precision, seed=seed)
     _shown(config, dry_run)
     path = _out(out, run_dir, "generator")
     people, held_out = _pictures(data, config.img_resolution, run_dir)
-    face_net = _face_net()
-    device_ = own_device(str(pick_device(device)))
-    if face_net is not None:
-        face_net.to(device_)
     board = tensorboard(run_dir / "tensorboard") if use_tensorboard else nullcontext(ignore)
     with Bars() as bars, board as tell:
-        G = train_gan(
+        G = train_on_people(
             config,
             people,
+            held_out,
             run_dir,
             tee(bars, tell),
+            face_net=_face_net(),
             start=_beginning(begin),
-            held_out=held_out.pixels[:16].float() / 127.5 - 1 if len(held_out) else None,
-            device=device_,
-            perceptual=None if face_net is None else lambda a, b: perceptual(face_net.maps(a), face_net.maps(b)),
-            evaluate=FaceScores.of(face_net, people.pixels, held_out.pixels)
-            if face_net and len(held_out) > 1
-            else None,
+            device=own_device(str(pick_device(device))),
         )
-    provenance = {"data": people.digest, "pictures": len(people), "config": asdict(config)}
-    save_net(G, path, provenance=provenance, use_half=True)
+    save_net(G, path, provenance=_facts(config, run_dir, [data], kimg=config.kimg), use_half=True)
     typer.echo(path)
 
 
@@ -180,6 +193,8 @@ def encoder(
     settings: Settings = None,
     out: OutFile = None,
     device: Device = "auto",
+    precision: PresetPrecision = None,
+    seed: PresetSeed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train an encoder for a generator; lay it beside the generator as encoder-<its name>.safetensors to use it.
@@ -190,7 +205,7 @@ def encoder(
     from mien.training.encoder import EncoderConfig, train_encoder
     from mien.weights.load import save_net
 
-    config = configured(EncoderConfig, settings)
+    config = _settings(EncoderConfig, settings, precision=precision, seed=seed)
     _shown(config, dry_run)
     path = _out(out, run_dir, "encoder")
     studio = Studio(network, device=device)
@@ -200,8 +215,8 @@ def encoder(
         E = train_encoder(
             config, studio.G, people, run_dir, bars, face_model=None if face_net is None else face_net.to(studio.device)
         )
-    provenance = {"network": studio.digest, "data": people.digest, "pictures": len(people), "config": asdict(config)}
-    save_net(E, path, provenance=provenance, use_half=True)
+    facts = _facts(config, run_dir, [data, studio.network], steps=config.num_steps, network=studio.digest)
+    save_net(E, path, provenance=facts, use_half=True)
     typer.echo(path)
 
 
@@ -215,32 +230,35 @@ def directions(
     settings: Settings = None,
     out: OutFile = None,
     device: Device = "auto",
+    seed: PresetSeed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Find smile, age and yaw in a generator; lay them beside it as directions-<its name>.safetensors to use them.
 
     Example: mien train directions --run-dir runs/directions --network my.safetensors
     """
-    from mien.app.studio import Studio
+    from mien.app.studio import Studio, companion
     from mien.edits.attributes import SHIPPED, face_scorer
     from mien.edits.directions import save_directions
     from mien.edits.find import FindConfig, find_directions
+    from mien.training.provenance import provenance
 
-    config = configured(FindConfig, settings)
+    config = _settings(FindConfig, settings, seed=seed)
     _shown(config, dry_run)
     path = _out(out, run_dir, "directions")
     studio = Studio(network, device=device)
     assert studio.face_net is not None
-    codes = None
+    codes, sources = None, [studio.network]
     if data is not None:
         people, _ = _pictures(data, studio.G.img_resolution, run_dir)
         codes = studio.encode_pixels(people.pixels[: config.num_samples])
+        sources = [data, studio.network, companion(studio.network, "encoder")]
     scorer = face_scorer(studio.face_net)
     with Bars() as bars:
         found = find_directions(
             studio.G, scorer, SHIPPED, codes=codes, config=config, network=studio.digest, on_step=bars
         )
-    save_directions(found, path)
+    save_directions(found.with_provenance(provenance(config, sources)), path)
     typer.echo(path)
 
 
@@ -251,21 +269,33 @@ def faces(
     run_dir: RunDir,
     settings: Settings = None,
     out: OutFile = None,
+    device: Device = "auto",
+    precision: PresetPrecision = None,
+    seed: PresetSeed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train the face network: identity, pose, expression, age, gender.
 
     Example: mien train faces --data faces128.zip --ages ages128.zip --run-dir runs/faces
     """
+    from mien.app.studio import pick_device
     from mien.training.faces import FaceTrainConfig, train_faces
     from mien.weights.load import save_net
 
-    config = configured(FaceTrainConfig, settings)
+    config = _settings(FaceTrainConfig, settings, precision=precision, seed=seed)
     _shown(config, dry_run)
     path = _out(out, run_dir, FACE_NET)
     with Bars() as bars:
-        net = train_faces(config, faces=data, ages=ages, run_dir=run_dir, cache=run_dir.parent / "cache", on_step=bars)
-    save_net(net, path, provenance={"config": asdict(config)}, use_half=True)
+        net = train_faces(
+            config,
+            faces=data,
+            ages=ages,
+            run_dir=run_dir,
+            cache=run_dir.parent / "cache",
+            device=pick_device(device),
+            on_step=bars,
+        )
+    save_net(net, path, provenance=_facts(config, run_dir, [data, ages], steps=config.num_steps), use_half=True)
     typer.echo(path)
 
 
@@ -275,19 +305,24 @@ def detector(
     run_dir: RunDir,
     settings: Settings = None,
     out: OutFile = None,
+    device: Device = "auto",
+    precision: PresetPrecision = None,
+    seed: PresetSeed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train the face detector.
 
     Example: mien train detector --data scenes250.zip --run-dir runs/detector
     """
+    from mien.app.studio import pick_device
     from mien.training.detector import DetectorConfig, train
     from mien.weights.load import save_net
 
-    config = configured(DetectorConfig, settings)
+    config = _settings(DetectorConfig, settings, precision=precision, seed=seed)
     _shown(config, dry_run)
     path = _out(out, run_dir, DETECTOR)
     with Bars() as bars:
-        net = train(config, data, run_dir, bars)
-    save_net(net, path, provenance={"config": asdict(config)}, use_half=True)
+        net = train(config, data, run_dir, bars, device=pick_device(device))
+    facts = _facts(config, run_dir, [data], steps=[config.num_steps, config.num_refiner_steps])
+    save_net(net, path, provenance=facts, use_half=True)
     typer.echo(path)

@@ -12,7 +12,7 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,17 @@ from torch import Tensor
 from mien.atomic import replacing
 from mien.errors import InputError
 
-__all__ = ["Batches", "PictureSet", "cap_per_person", "is_held_out", "load_pictures", "read_table", "split_people"]
+__all__ = [
+    "Batches",
+    "PictureSet",
+    "cap_per_person",
+    "check_columns",
+    "is_held_out",
+    "load_pictures",
+    "read_table",
+    "source_digest",
+    "split_people",
+]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -39,11 +49,22 @@ def is_held_out(identity: str) -> bool:
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """Read a CSV with a header as one array per column: float64 where every value is a number, else str."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    """Read a CSV with a header as one array per column: float64 where every value is a number, else str.
+
+    Raises:
+        InputError: no table there, one that has no rows, or rows of several lengths.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as err:
+        raise InputError(f"cannot read the table {path}: {err}", hint="give a CSV in UTF-8") from err
     if len(rows) < 2:
         raise InputError(f"{path} has no rows", hint="the first line names the columns")
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(rows[0]):
+            what = f"{path}: row {number} has {len(row)} values for {len(rows[0])} columns"
+            raise InputError(what, hint="write one value for each column that the first line names")
     columns: dict[str, np.ndarray] = {}
     for name, values in zip(rows[0], zip(*rows[1:], strict=True), strict=True):
         try:
@@ -51,6 +72,29 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         except ValueError:
             columns[name] = np.array(values, dtype=np.str_)
     return columns
+
+
+def check_columns(
+    columns: Mapping[str, np.ndarray], table: Path, *, texts: Sequence[str] = (), numbers: Sequence[str] = ()
+) -> None:
+    """Refuse a table in which columns are missing, or hold texts where numbers are needed.
+
+    Args:
+        columns: what `read_table` gave, or the labels of a `PictureSet`.
+        table: where it was read, for the message.
+        texts: columns of any content.
+        numbers: columns of numbers.
+
+    Raises:
+        InputError: the first such column, and what the table needs.
+    """
+    needed = [*texts, *(f"{name} (a number)" for name in numbers)]
+    hint = f"each of its rows needs {', '.join(needed)}"
+    for name in (*texts, *numbers):
+        if name not in columns:
+            raise InputError(f"the table {table} has no column {name!r}", hint=hint)
+        if name in numbers and columns[name].dtype.kind != "f":
+            raise InputError(f"the column {name!r} of {table} holds something else than numbers", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -86,13 +130,32 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
             if path.suffix.lower() in PICTURE_SUFFIXES:
                 yield path.relative_to(source).as_posix(), path.read_bytes()
         return
-    with zipfile.ZipFile(source) as archive:
-        for name in sorted(archive.namelist()):
-            if name.lower().endswith(PICTURE_SUFFIXES):
-                yield name, archive.read(name)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            for name in sorted(archive.namelist()):
+                if name.lower().endswith(PICTURE_SUFFIXES):
+                    yield name, archive.read(name)
+    except zipfile.BadZipFile as err:
+        raise InputError(f"{source} is damaged or no zip: {err}", hint="give a zip or a folder of pictures") from err
 
 
-def _digest(source: Path) -> str:
+def _square(name: str, data: bytes, size_px: int) -> np.ndarray:
+    """Decode a picture to uint8 [size_px, size_px, 3], cut in the middle."""
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as err:
+        raise InputError(f"{name} cannot be read as a picture: {err}", hint="take it out of the data") from err
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if image.size != (size_px, size_px):
+        filter_ = PIL.Image.Resampling.BOX if side % size_px == 0 else PIL.Image.Resampling.LANCZOS
+        image = image.resize((size_px, size_px), filter_, box=(left, top, left + side, top + side))
+    return np.asarray(image)
+
+
+def source_digest(source: Path) -> str:
+    """Return the sha256 of a file, or of a folder's names and sizes."""
     if source.is_dir():
         listing = [
             f"{p.relative_to(source).as_posix()}:{p.stat().st_size}" for p in sorted(source.rglob("*")) if p.is_file()
@@ -113,12 +176,12 @@ def load_pictures(source: Path, *, size_px: int, table: Path | None = None, cach
         cache: folder where the decoded pixels are kept for the next run.
 
     Raises:
-        InputError: nothing there, or nothing in it.
+        InputError: nothing there, nothing in it, a picture that is none, or a table without the pictures' names.
     """
     source = Path(source)
     if not source.exists():
         raise InputError(f"no data at {source}", hint="give a zip or a folder of pictures")
-    digest = _digest(source)
+    digest = source_digest(source)
     cached = cache / f"{source.stem}-{size_px}-{digest[:12]}.npz" if cache else None
     if cached and cached.exists():
         with np.load(cached) as held:
@@ -126,15 +189,7 @@ def load_pictures(source: Path, *, size_px: int, table: Path | None = None, cach
     else:
         arrays, names = [], []
         for name, data in _members(source):
-            with PIL.Image.open(io.BytesIO(data)) as opened:
-                image = opened.convert("RGB")
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            box = (left, top, left + side, top + side)
-            if image.size != (size_px, size_px):
-                filter_ = PIL.Image.Resampling.BOX if side % size_px == 0 else PIL.Image.Resampling.LANCZOS
-                image = image.resize((size_px, size_px), filter_, box=box)
-            arrays.append(np.asarray(image))
+            arrays.append(_square(name, data, size_px))
             names.append(name)
         if not arrays:
             raise InputError(f"no pictures in {source}", hint=f"known kinds: {', '.join(PICTURE_SUFFIXES)}")
@@ -147,8 +202,12 @@ def load_pictures(source: Path, *, size_px: int, table: Path | None = None, cach
     if not table.is_file():
         return everything
     columns = read_table(table)
+    check_columns(columns, table, texts=["file"])
     row_of = {name: i for i, name in enumerate(names)}
-    rows = np.array([row_of.get(file, -1) for file in columns["file"]])
+    rows = np.array([row_of.get(str(file), -1) for file in columns["file"]])
+    if not (rows >= 0).any():
+        hint = "its column 'file' holds the names of the pictures as they are in the zip or folder"
+        raise InputError(f"{table} lists none of the pictures in {source}", hint=hint)
     chosen = everything.select(rows[rows >= 0])
     return PictureSet(chosen.pixels, chosen.names, {k: v[rows >= 0] for k, v in columns.items()}, digest)
 
@@ -175,7 +234,7 @@ def split_people(data: PictureSet, *, most_per_person: int = 20) -> tuple[Pictur
     if "identity" not in labels:
         return data.select(keep), data.select(np.zeros(len(data), bool))
     keep &= cap_per_person(labels["identity"], most_per_person, prefer=labels.get("sharpness"))
-    held_out = np.array([is_held_out(name) for name in labels["identity"]])
+    held_out = np.array([is_held_out(str(name)) for name in labels["identity"]])
     return data.select(keep & ~held_out), data.select(keep & held_out)
 
 

@@ -10,26 +10,27 @@ arXiv:2006.04388; Rezatofighi et al. 2019 (generalised IoU), arXiv:1902.09630.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.atomic import replacing, write_text
 from mien.errors import InputError
 from mien.nets.detector import Cells, Detector, Predictions, cells, fold_norm, giou, iou
+from mien.nets.precision import dtype_of
 from mien.nets.refiner import Refiner
 from mien.report import Sink, Step, ignore
 from mien.training.mosaics import FACE, UNSURE, Mosaics, Targets, load_scenes
 from mien.training.refiner import propose, refiner_loss
+from mien.training.resume import Origin, load_state, save_state, write_options
+from mien.training.settings import fixed_settings, require_above, require_least, require_share
 
 __all__ = ["Assignment", "DetectorConfig", "assign", "detector_loss", "learning_rate", "train"]
 
@@ -44,8 +45,8 @@ Net = TypeVar("Net", bound=nn.Module)
 class DetectorConfig:
     """Settings of `train`."""
 
-    num_steps: int = 6000  # Optimiser steps of the detector.
-    num_refiner_steps: int = 1500  # Optimiser steps of the refiner, after them.
+    num_steps: int = 3000  # Optimiser steps of the detector.
+    num_refiner_steps: int = 3200  # Optimiser steps of the refiner, after them.
     batch_size: int = 8  # Mosaics in a step.
     size_px: int = 256  # Side of a mosaic, a multiple of 32.
     lr: float = 1.5e-3  # Highest learning rate of AdamW, reached after `warmup_steps`, falling along a cosine.
@@ -58,17 +59,24 @@ class DetectorConfig:
     num_drawings: int = 600  # Drawn tiles without a face.
     num_proposals: int = 64  # Right and wrong proposals, each at most so many, in a step of the refiner.
     ema_decay: float = 0.998  # Of the weights that are kept.
-    snapshot_steps: int = 250  # Steps between two saved states.
+    save_steps: int = 250  # Steps between two saved states.
     precision: str = "bf16"  # bf16 or fp32.
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.batch_size < 1:
-            raise InputError(f"num_steps and batch_size must be at least 1, got {self.num_steps} and {self.batch_size}")
+        dtype_of(self.precision)
+        require_least(self, 1, "num_steps", "num_refiner_steps", "batch_size", "num_proposals", "save_steps")
+        require_least(self, 0, "seed", "warmup_steps", "weight_decay", "num_drawings", "box_weight", "points_weight")
+        require_above(self, 0, "lr", "refiner_lr")
+        require_share(self, "ema_decay")
+        if len(self.negative_shares) != 2 or not all(0 <= share <= 1 for share in self.negative_shares):
+            raise InputError(f"negative_shares must be two shares from 0 to 1, got {self.negative_shares}")
         if self.size_px < 64 or self.size_px % 32:
             raise InputError(f"size_px must be a multiple of 32 from 64 up, got {self.size_px}")
-        if self.precision not in ("bf16", "fp32"):
-            raise InputError(f"precision must be bf16 or fp32, got {self.precision!r}")
+
+    def fixed(self) -> dict[str, Any]:
+        """The settings that may not change within a run."""
+        return fixed_settings(self, free=("num_steps", "num_refiner_steps", "save_steps", "precision"))
 
 
 class Assignment(NamedTuple):
@@ -150,22 +158,35 @@ class _Stage(Generic[Net]):
     lr: float
 
 
-def _learn(stage: _Stage[Net], net: Net, mosaics: Mosaics, config: DetectorConfig, run_dir: Path, on_step: Sink) -> Net:
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What both stages share."""
+
+    config: DetectorConfig
+    folder: Path
+    origin: Origin
+    device: torch.device
+    on_step: Sink
+
+
+def _learn(run: _Run, stage: _Stage[Net], net: Net, mosaics: Mosaics) -> Net:
     """Train `net` from where <stage>.pt stands, and return the running average of its weights."""
+    config, device = run.config, run.device
+    net.to(device)
     kept = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=stage.lr, weight_decay=config.weight_decay)
-    first, state_path = 0, run_dir / f"{stage.name}.pt"
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+    first, state_path = 0, run.folder / f"{stage.name}.pt"
+    if (state := load_state(state_path, run.origin, device)) is not None:
         net.load_state_dict(state["net"])
         kept.load_state_dict(state["kept"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     net.train()
-    with ThreadPoolExecutor(1) as ahead, open(run_dir / f"{stage.name}.jsonl", "a", encoding="utf-8") as stats:
+    with ThreadPoolExecutor(1) as ahead, open(run.folder / f"{stage.name}.jsonl", "a", encoding="utf-8") as stats:
         coming = ahead.submit(mosaics.batch, stage.first_batch + first)
         for step in range(first, stage.num_steps):
             img, targets = coming.result()
+            img, targets = img.to(device), Targets(*(part.to(device) for part in targets))
             coming = ahead.submit(mosaics.batch, stage.first_batch + step + 1)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(
@@ -179,16 +200,17 @@ def _learn(stage: _Stage[Net], net: Net, mosaics: Mosaics, config: DetectorConfi
             _average(kept, net, min(config.ema_decay, (1 + step) / (10 + step)))
             scalars = {name: float(value.detach()) for name, value in losses.items()}
             stats.write(json.dumps({"step": step, **scalars}) + "\n")
-            if (step + 1) % config.snapshot_steps == 0 or step + 1 == stage.num_steps:
+            if (step + 1) % config.save_steps == 0 or step + 1 == stage.num_steps:
                 stats.flush()
                 state = {"net": net.state_dict(), "kept": kept.state_dict(), "step": step + 1}
-                with replacing(state_path) as part:
-                    torch.save(state | {"optimizer": optimizer.state_dict()}, part)
-            on_step(Step(stage.name, step + 1, stage.num_steps, scalars))
+                save_state(state | {"optimizer": optimizer.state_dict()}, state_path, run.origin)
+            run.on_step(Step(stage.name, step + 1, stage.num_steps, scalars))
     return kept.eval()
 
 
-def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ignore) -> Detector:
+def train(
+    config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ignore, *, device: torch.device | str = "cpu"
+) -> Detector:
     """Train a detector, then the refiner on its proposals; the same call goes on where a killed run stopped.
 
     Args:
@@ -197,16 +219,23 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
         run_dir: folder for options.json and the states and losses of both stages; decoded pictures are kept in the
             folder above.
         on_step: hears of every step; may raise `Cancelled`.
+        device: where to train; the mosaics are made on the processor.
 
     Returns:
         The averages of the weights, with normalisation folded in: ready to be saved.
 
     Raises:
-        InputError: no data there.
+        InputError: no data there, or the folder holds a run with other settings or data.
     """
     torch.manual_seed(config.seed)
-    write_text(json.dumps(dataclasses.asdict(config), indent=1), run_dir / "options.json")
     pictures, table = load_scenes(data, run_dir.parent / "cache")
+    run = _Run(
+        config=config,
+        folder=run_dir,
+        origin=Origin(config.fixed(), pictures.digest),
+        device=torch.device(device),
+        on_step=on_step,
+    )
     dense, sparse = (
         Mosaics(
             pictures,
@@ -219,10 +248,11 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
         )
         for share in config.negative_shares
     )
-    at = cells(config.size_px, config.size_px)
+    write_options(config, run_dir, run.origin, {"pictures": len(pictures)})
+    at = cells(config.size_px, config.size_px, device=run.device)
 
     def autocast() -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16")
+        return torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
     def find(net: Detector, _step: int, img: Tensor, targets: Targets) -> dict[str, Tensor]:
         with autocast():
@@ -230,7 +260,7 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
         return detector_loss(found, targets, at, config)
 
     stage = _Stage(name="detector", losses=find, first_batch=0, num_steps=config.num_steps, lr=config.lr)
-    detector = fold_norm(_learn(stage, Detector(norm=True), dense, config, run_dir, on_step))
+    detector = fold_norm(_learn(run, stage, Detector(norm=True), dense))
 
     def refine(net: Refiner, step: int, img: Tensor, targets: Targets) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(1_000_003 * config.seed + step)
@@ -248,6 +278,6 @@ def train(config: DetectorConfig, data: Path, run_dir: Path, on_step: Sink = ign
         num_steps=config.num_refiner_steps,
         lr=config.refiner_lr,
     )
-    refiner = _learn(closer, Refiner(**detector.init_kwargs["refiner_kwargs"]), sparse, config, run_dir, on_step)
+    refiner = _learn(run, closer, Refiner(**detector.init_kwargs["refiner_kwargs"]), sparse)
     detector.refiner.load_state_dict(refiner.state_dict())
-    return detector
+    return detector.cpu()

@@ -12,26 +12,28 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mien.atomic import replacing, write_text
 from mien.errors import InputError
 from mien.inversion.objective import FaceModel, Target, TermWeights, picture_terms, total
 from mien.latents import LatentStats, latent_stats
 from mien.nets.encoder import Encoder
 from mien.nets.generator import Generator
+from mien.nets.precision import dtype_of
 from mien.report import Sink, Step, ignore
 from mien.training.data import Batches, PictureSet
+from mien.training.provenance import net_digest
+from mien.training.resume import Origin, load_state, save_state, write_options
+from mien.training.settings import fixed_settings, require_above, require_least, require_share
 
 __all__ = ["EncoderConfig", "train_encoder"]
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +57,17 @@ class EncoderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.num_steps < 1 or self.batch_size < 2:
-            raise InputError(f"need a step and a batch of two, got {self.num_steps} and {self.batch_size}")
+        dtype_of(self.precision)
+        require_least(self, 1, "num_steps", "warmup_steps", "hidden", "save_steps")
+        require_least(self, 2, "batch_size")
+        require_least(self, 0, "latent_weight", "offset_weight", "seed")
+        require_above(self, 0, "lr", "ema_steps")
+        require_share(self, "mixing_prob", "free_from", "free_until")
+        require_least(self, self.free_from, "free_until")
+
+    def fixed(self) -> dict[str, Any]:
+        """The settings that may not change within a run."""
+        return fixed_settings(self, free=("num_steps", "save_steps", "precision"))
 
 
 def num_free_rows(config: EncoderConfig, step: int, num_ws: int) -> int:
@@ -66,7 +75,7 @@ def num_free_rows(config: EncoderConfig, step: int, num_ws: int) -> int:
     begin, end = config.free_from * config.num_steps, config.free_until * config.num_steps
     if step >= end:
         return num_ws
-    return int(max(0.0, step - begin) / (end - begin) * (num_ws + 1))
+    return int((step - begin) / (end - begin) * (num_ws + 1)) if step > begin else 0
 
 
 def learning_rate(config: EncoderConfig, step: int) -> float:
@@ -90,7 +99,7 @@ class _Trainer:
         self.E_ema = copy.deepcopy(self.E).eval().requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.E.parameters(), lr=config.lr, betas=(0.9, 0.99))
         self.batches = Batches(len(pixels), config.batch_size, seed=config.seed)
-        self.dtype = PRECISIONS[config.precision]
+        self.dtype = dtype_of(config.precision)
         self.step = 0
 
     def begin_with(self, weights: dict[str, Tensor]) -> None:
@@ -102,7 +111,7 @@ class _Trainer:
         nets = {"E": self.E.state_dict(), "E_ema": self.E_ema.state_dict()}
         return {"step": self.step, "optimizer": self.optimizer.state_dict(), **nets}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.step = state["step"]
         self.E.load_state_dict(state["E"])
         self.E_ema.load_state_dict(state["E_ema"])
@@ -184,21 +193,19 @@ def train_encoder(
         The moving average of the encoder.
 
     Raises:
-        InputError: pictures of another size.
+        InputError: pictures of another size, or the folder holds a run with other settings, data or generator.
     """
     side = G.img_resolution
     if data.pixels.shape[1:] != (3, side, side):
         raise InputError(f"pictures are {list(data.pixels.shape[1:])}, the generator's are {side} px")
     trainer = _Trainer(config, G, data.pixels, face_model)
-    if start is not None:
+    origin = Origin(config.fixed(), data.digest, network=net_digest(cast(nn.Module, G)))
+    state_path = run_dir / "state.pt"
+    if (state := load_state(state_path, origin, trainer.device)) is not None:
+        trainer.load_state_dict(state)
+    elif start is not None:
         trainer.begin_with(start.state_dict())
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(
-        json.dumps(asdict(config) | {"data": data.digest, "pictures": len(data)}, indent=1), run_dir / "options.json"
-    )
-    state = run_dir / "state.pt"
-    if state.exists():
-        trainer.load_state_dict(torch.load(state, map_location=trainer.device, weights_only=True))
+    write_options(config, run_dir, origin, {"pictures": len(data)})
     with open(run_dir / "stats.jsonl", "a", encoding="utf-8") as stats:
         while trainer.step < config.num_steps:
             scalars = trainer.train_step()
@@ -207,6 +214,5 @@ def train_encoder(
                 stats.write(json.dumps({"step": trainer.step} | scalars) + "\n")
                 stats.flush()
             if trainer.step % config.save_steps == 0 or trainer.step == config.num_steps:
-                with replacing(state) as part:
-                    torch.save(trainer.state_dict(), part)
+                save_state(trainer.state_dict(), state_path, origin)
     return trainer.E_ema

@@ -10,22 +10,24 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.atomic import replacing
 from mien.errors import InputError
 from mien.metrics import verification
 from mien.nets.features import EXPRESSIONS, FRAME_PX, SMILE, WINDOW, FaceNet, FaceReading, folded
+from mien.nets.precision import dtype_of
 from mien.report import Sink, Step, ignore
-from mien.training.data import Batches, PictureSet, cap_per_person, is_held_out, load_pictures
+from mien.training.data import Batches, PictureSet, cap_per_person, check_columns, is_held_out, load_pictures
 from mien.training.distortions import Placement, distort, place, random_placement
+from mien.training.resume import Origin, load_state, save_state, write_options
+from mien.training.settings import fixed_settings, require_above, require_least, require_share
 
 __all__ = ["FaceTrainConfig", "contrast", "evaluate", "flip_expression", "margin_softmax", "train_faces", "turn_pose"]
 
@@ -57,17 +59,27 @@ class FaceTrainConfig:
     age_weight: float = 1.5
     gender_weight: float = 0.5
     ema_steps: float = 200.0  # Half-life of the mean of the weights that is kept for use.
-    use_bf16: bool = False  # bf16 autocast: quicker where the hardware has it.
+    precision: str = "fp32"  # bf16 autocast is quicker where the hardware has it.
     use_compile: bool = False  # torch.compile: needs a compiler.
-    save_every: int = 500  # Steps between two saved states.
+    save_steps: int = 500  # Steps between two saved states.
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "faces_per_step", "ages_per_step", "most_per_person", "save_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.decay_share <= 1:
-            raise InputError(f"decay_share must be in (0, 1], got {self.decay_share}")
+        dtype_of(self.precision)
+        sizes = (*self.channels, *(count + 1 for count in self.num_blocks))
+        if len(self.channels) != len(self.num_blocks) or not sizes or min(sizes) < 1:
+            what = f"channels and num_blocks are {self.channels} and {self.num_blocks}"
+            raise InputError(what, hint="give a width above 0 and a number of blocks for each stage")
+        require_least(self, 1, "num_steps", "faces_per_step", "ages_per_step", "most_per_person", "warmup_steps")
+        require_least(self, 1, "save_steps")
+        require_above(self, 0, "lr", "decay_share", "scale", "temperature", "ema_steps")
+        weights = ("contrast_weight", "pose_weight", "expression_weight", "age_weight", "gender_weight")
+        require_least(self, 0, "seed", "weight_decay", "margin", *weights)
+        require_share(self, "decay_share")
+
+    def fixed(self) -> dict[str, Any]:
+        """The settings that may not change within a run."""
+        return fixed_settings(self, free=("num_steps", "save_steps", "precision", "use_compile"))
 
 
 class Labels(NamedTuple):
@@ -270,9 +282,11 @@ def follow(mean: nn.Module, net: nn.Module, keep: float) -> None:
 def _load(faces: Path, ages: Path, cache: Path | None, *, held_out: bool) -> tuple[PictureSet, PictureSet]:
     """Return both sets, either of the people who are kept out of training or of all the others."""
     face_set, age_set = (load_pictures(path, size_px=PICTURE_PX, cache=cache) for path in (faces, ages))
-    for part, column in ((face_set, "identity"), (face_set, "yaw_deg"), (age_set, "age"), (age_set, "gender")):
-        if column not in part.labels:
-            raise InputError(f"the table of {faces if part is face_set else ages} has no column {column!r}")
+    for part, source, texts, numbers in (
+        (face_set, faces, ["identity"], ["sharpness", "yaw_deg", "pitch_deg", *EXPRESSIONS]),
+        (age_set, ages, ["gender"], ["age"]),
+    ):
+        check_columns(part.labels, source.with_suffix(".csv"), texts=texts, numbers=numbers)
     people = [str(name) for name in face_set.labels["identity"]]
     return (
         face_set.select(np.array([is_held_out(name) == held_out for name in people])),
@@ -292,13 +306,14 @@ def train_faces(
 ) -> FaceNet:
     """Train the face network and return it, folded; the same call goes on with a run that was stopped.
 
-    A run may be made longer or shorter on the way: only `num_steps` may differ from the run that was stopped.
+    A run may be made longer or shorter on the way; what else may differ from the run that was stopped is not in
+    `FaceTrainConfig.fixed`.
 
     Args:
         config: the run's settings.
         faces: zip or folder of FFHQ crops with a table of identities, head poses and blendshapes.
         ages: zip or folder of tight face crops with a table of ages and genders.
-        run_dir: where the state is kept.
+        run_dir: folder for options.json and state.pt.
         cache: where decoded pictures are kept.
         device: where the network is trained; the views are made on the processor, the network returned is there too.
         on_step: hears every step's losses.
@@ -323,18 +338,15 @@ def train_faces(
     )
     net_ema = copy.deepcopy(net)
     state_path = run_dir / "state.pt"
-    settings = {name: value for name, value in asdict(config).items() if name != "num_steps"}
-    origin = {"config": settings, "data": [face_set.digest, age_set.digest]}
+    origin = Origin(config.fixed(), [face_set.digest, age_set.digest])
     step = 0
-    if state_path.exists():
-        state = torch.load(state_path, map_location=device, weights_only=True)
-        if state["origin"] != origin:
-            raise InputError(f"{run_dir} holds a run with other settings or data", hint="choose another folder")
+    if (state := load_state(state_path, origin, device)) is not None:
         net.load_state_dict(state["net"])
         net_ema.load_state_dict(state["net_ema"])
         centres.data.copy_(state["centres"])
         optimiser.load_state_dict(state["optimiser"])
         step = state["step"]
+    write_options(config, run_dir, origin, {"pictures": [len(face_set), len(age_set)]})
     read = torch.compile(net.read) if config.use_compile else net.read
     while step < config.num_steps:
         img, labels = views.at(step)
@@ -342,7 +354,7 @@ def train_faces(
         labels = Labels(*(label.to(device) for label in labels))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, config)
-        with torch.autocast(img.device.type, torch.bfloat16, enabled=config.use_bf16):
+        with torch.autocast(img.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             reading = read(img)
         margin = config.margin * min(1.0, step / config.warmup_steps)
         losses = face_losses(reading, centres, labels, config, margin=margin)
@@ -351,17 +363,15 @@ def train_faces(
         optimiser.step()
         step += 1
         follow(net_ema, net, 0.5 ** (1 / min(config.ema_steps, 0.1 * step)))
-        if step % config.save_every == 0 or step == config.num_steps:
+        if step % config.save_steps == 0 or step == config.num_steps:
             state = {
                 "net": net.state_dict(),
                 "net_ema": net_ema.state_dict(),
                 "centres": centres.data,
                 "optimiser": optimiser.state_dict(),
                 "step": step,
-                "origin": origin,
             }
-            with replacing(state_path) as part:
-                torch.save(state, part)
+            save_state(state, state_path, origin)
         on_step(Step("faces", step, config.num_steps, {name: loss.item() for name, loss in losses.items()}))
     return folded(net_ema.cpu())
 

@@ -8,7 +8,6 @@ Source: Karras et al. 2020, arXiv:1912.04958 and arXiv:2006.06676.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -23,21 +22,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.atomic import replacing, write_text
 from mien.errors import InputError
 from mien.images import grid, save_png, to_pil
+from mien.losses import perceptual as perceptual_distance
 from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder
+from mien.nets.features import FaceNet
 from mien.nets.stylegan2 import Generator
 from mien.report import Sink, Step, ignore
 from mien.training.data import PictureSet
 from mien.training.gan_step import GanConfig, GanTrainer, Perceptual
 from mien.training.grow import grow_discriminator, grow_generator
 from mien.training.ranks import rank
+from mien.training.resume import Origin, load_state, save_state, write_options
+from mien.training.validation import FaceScores
 from mien.weights.load import save_net
 
-__all__ = ["Beginning", "collapse_warning", "train_gan"]
+__all__ = ["Beginning", "collapse_warning", "train_gan", "train_on_people"]
 
+STATE = "state.pt"
 STATS_STEPS = 25  # Steps that one line of stats.jsonl averages.
 Evaluate = Callable[[Generator], Mapping[str, float]]
 """Scores of a generator, such as its Fréchet distance to people outside the training set."""
@@ -64,8 +67,8 @@ def collapse_warning(stats: Mapping[str, float]) -> str | None:
 class _Run:
     """The folder of a run and what is written there."""
 
-    def __init__(self, trainer: GanTrainer, folder: Path, facts: dict[str, Any], shown: Tensor) -> None:
-        self.trainer, self.folder, self.facts, self.shown = trainer, folder, facts, shown
+    def __init__(self, trainer: GanTrainer, folder: Path, origin: Origin, facts: dict[str, Any], shown: Tensor) -> None:
+        self.trainer, self.folder, self.origin, self.facts, self.shown = trainer, folder, origin, facts, shown
         self.pending: dict[str, list[Tensor]] = defaultdict(list)
         self.started = time.monotonic()
 
@@ -92,8 +95,7 @@ class _Run:
 
     def save_state(self) -> None:
         """Replace the state that a killed run goes on from."""
-        with replacing(self.folder / "state.pt") as part:
-            torch.save(self.trainer.state_dict() | {"data": self.facts["data"]}, part)
+        save_state(self.trainer.state_dict(), self.folder / STATE, self.origin)
 
     def snapshot(self) -> dict[str, Path]:
         """Save the networks, 64 fixed samples at psi 0.7, and reconstructions under their originals."""
@@ -169,34 +171,30 @@ def train_gan(
         held_out: img [N, 3, H, H] of people outside `data`, to draw reconstructions of.
         device: where to train.
         perceptual: see `GanTrainer`.
-        evaluate: scores the moving average at every snapshot.
+        evaluate: scores the moving average every `evaluate_kimg`.
         provenance: facts to save with the weights.
 
     Returns:
         The moving average of the generator.
 
     Raises:
-        InputError: wrong size of pictures, or the folder belongs to a run with other networks.
+        InputError: wrong size of pictures, or the folder belongs to a run with other networks or pictures.
     """
     side = config.img_resolution
     if data.pixels.shape[1:] != (3, side, side):
         raise InputError(f"the pictures are {list(data.pixels.shape[1:])}, the network wants [3, {side}, {side}]")
     trainer = GanTrainer(config, data.pixels, torch.device(device), perceptual=perceptual)
-    state_path = run_dir / "state.pt"
-    if state_path.exists():
-        state = torch.load(state_path, map_location=trainer.device, weights_only=True)
-        if state["data"] != data.digest:
-            raise InputError(f"{run_dir} holds a run on other pictures", hint="use another folder")
+    origin = Origin(config.fixed(), data.digest)
+    if (state := load_state(run_dir / STATE, origin, trainer.device)) is not None:
         trainer.load_state_dict(state)
     elif start is not None:
         _begin_with(trainer, start)
-    facts = {"data": data.digest, "pictures": len(data), **(provenance or {})}
-    options = json.dumps(dataclasses.asdict(config) | facts, indent=1)
+    facts = {"pictures": len(data), **(provenance or {})}
     if not rank():
-        write_text(options, run_dir / "options.json")
-    facts["options"] = hashlib.sha256(options.encode()).hexdigest()[:12]
+        options = write_options(config, run_dir, origin, facts)
+        facts |= {"data_sha256": data.digest, "options": hashlib.sha256(options.encode()).hexdigest()[:12]}
     shown = held_out if held_out is not None else data.pixels[:16].float() / 127.5 - 1
-    run = _Run(trainer, run_dir, facts, shown[:16].to(trainer.device))
+    run = _Run(trainer, run_dir, origin, facts, shown[:16].to(trainer.device))
 
     def is_due(every_kimg: float, before: float) -> bool:
         if rank():
@@ -212,9 +210,55 @@ def train_gan(
             run.save_state()
         if is_due(config.snapshot_kimg, before):
             pictures = run.snapshot()
-            if evaluate is not None:
-                scores = dict(evaluate(trainer.G_ema))
-                run.write(scores)
-                numbers = numbers | scores
+        if evaluate is not None and config.evaluate_kimg > 0 and is_due(config.evaluate_kimg, before):
+            scores = dict(evaluate(trainer.G_ema))
+            run.write(scores)
+            numbers = numbers | scores
         on_step(Step("gan", trainer.step, total, numbers, pictures))
     return trainer.G_ema
+
+
+def train_on_people(
+    config: GanConfig,
+    people: PictureSet,
+    held_out: PictureSet,
+    run_dir: Path,
+    on_step: Sink = ignore,
+    *,
+    face_net: FaceNet | None,
+    start: Beginning | None = None,
+    device: torch.device | str = "cpu",
+) -> Generator:
+    """Train on `people` with what our face network adds: a perceptual distance, and scores against people held out.
+
+    Args:
+        config: settings; `evaluate_kimg` and `evaluate_pictures` say how often and on how much it is scored.
+        people: pictures to train on.
+        held_out: pictures of other people; a run is scored where there are at least two of them.
+        run_dir: as for `train_gan`.
+        on_step: as for `train_gan`.
+        face_net: our face network, moved to `device`; None trains without.
+        start: as for `train_gan`.
+        device: where to train.
+
+    Returns:
+        The moving average of the generator.
+
+    Raises:
+        InputError: as for `train_gan`.
+    """
+    net = None if face_net is None else face_net.to(device)
+    evaluate = None
+    if net is not None and len(held_out) > 1 and config.evaluate_kimg > 0 and not rank():
+        evaluate = FaceScores.of(net, people.pixels, held_out.pixels, num=config.evaluate_pictures)
+    return train_gan(
+        config,
+        people,
+        run_dir,
+        on_step,
+        start=start,
+        held_out=held_out.pixels[:16].float() / 127.5 - 1 if len(held_out) else None,
+        device=device,
+        perceptual=None if net is None else lambda a, b: perceptual_distance(net.maps(a), net.maps(b)),
+        evaluate=evaluate,
+    )

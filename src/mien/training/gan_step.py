@@ -28,16 +28,17 @@ from mien.errors import InputError
 from mien.nets.compile import has_compiler
 from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder
+from mien.nets.precision import dtype_of
 from mien.nets.stylegan2 import Generator
 from mien.training.augment import AdaController, augment
 from mien.training.autoencoder import code_moments, fit_mapping, pyramid_distance
 from mien.training.data import Batches
 from mien.training.ranks import average_, rank, share
+from mien.training.settings import fixed_settings, require_above, require_least, require_share
 
 __all__ = ["PRESETS", "GanConfig", "GanTrainer", "Perceptual"]
 
 FIT_STEPS = 400  # Of the mapping, after an autoencoder start.
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance [N] of two batches of pictures, such as that of our face network."""
 
@@ -78,25 +79,27 @@ class GanConfig:
     use_compile: bool = True
     save_kimg: float = 4.0  # Between two states that a killed run can go on from.
     snapshot_kimg: float = 20.0  # Between two snapshots with pictures.
+    evaluate_kimg: float = 20.0  # Between two scores of the moving average, 0 = never,
+    evaluate_pictures: int = 1000  # each on so many samples, and on as many pictures of each set of people.
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
+        dtype_of(self.precision)
         if not 0 <= self.encoder_share < 1:
             raise InputError(f"encoder_share must be from 0 to below 1, got {self.encoder_share}")
         if self.autoencoder_kimg > 0 and self.encoder_share == 0:
             raise InputError("an autoencoder start needs an encoder", hint="set encoder_share, for example 0.5")
-        if self.batch_size < 2:
-            raise InputError(f"batch_size must be at least 2, got {self.batch_size}")
-        positive = ("kimg", "lr", "encoder_lr", "r1_interval", "pl_interval", "ema_kimg", "save_kimg", "snapshot_kimg")
-        for name in (*positive, "ema_rampup"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
+        require_least(self, 2, "batch_size", "evaluate_pictures")
+        require_least(self, 1, "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "encoder_hidden")
+        require_above(self, 0, "kimg", "lr", "encoder_lr", "r1_interval", "pl_interval", "ema_kimg", "ema_rampup")
+        require_above(self, 0, "save_kimg", "snapshot_kimg")
+        weights = ("reconstruction_weight", "perceptual_weight", "moments_weight", "offsets_weight", "latent_weight")
+        require_least(self, 0, "seed", "autoencoder_kimg", "r1_gamma", "pl_weight", "evaluate_kimg", *weights)
+        require_share(self, "style_mixing_prob", "ada_target")
 
     def fixed(self) -> dict[str, Any]:
         """The settings that may not change within a run."""
         names = [field.name for field in dataclasses.fields(self)]
-        return {name: getattr(self, name) for name in names[: names.index("kimg")]}
+        return fixed_settings(self, free=tuple(names[names.index("kimg") :]))
 
 
 PRESETS = {
@@ -114,6 +117,7 @@ PRESETS = {
         kimg=2000,
         save_kimg=50,
         snapshot_kimg=100,
+        evaluate_kimg=50,
     ),
 }
 """Settings by name: `faces-64` is what two CPU cores can do in hours, `faces-128` wants a GPU for half an hour."""
@@ -155,7 +159,7 @@ class GanTrainer:
         self.config, self.device, self.perceptual = config, device, perceptual
         self.pixels = pixels.to(device)
         self.batches = Batches(len(pixels), config.batch_size, seed=config.seed)
-        self.dtype = PRECISIONS[config.precision]
+        self.dtype = dtype_of(config.precision)
         torch.manual_seed(config.seed)
         widths: dict[str, Any] = dict(channel_base=config.channel_base, channel_max=config.channel_max)
         self.G = Generator(
@@ -198,7 +202,6 @@ class GanTrainer:
         """Everything that a run needs to go on exactly."""
         optimizers = {"opt_G": self.opt_G, "opt_D": self.opt_D, "opt_E": self.opt_E}
         return {
-            "fixed": self.config.fixed(),
             "step": self.step,
             "ada_p": self.ada_p,
             "pl_mean": self.pl_mean,
@@ -207,14 +210,7 @@ class GanTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`.
-
-        Raises:
-            InputError: it belongs to a run with other networks.
-        """
-        fixed = self.config.fixed()
-        if changed := sorted(name for name in fixed if state["fixed"].get(name) != fixed[name]):
-            raise InputError(f"the run was begun with other settings: {', '.join(changed)}", hint="use another folder")
+        """Go on from `state`, which a run with the same networks saved."""
         self.step, self.ada_p, self.pl_mean = state["step"], state["ada_p"], state["pl_mean"]
         for name, net in self.nets().items():
             net.load_state_dict(state[name])

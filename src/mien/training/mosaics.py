@@ -23,12 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.errors import InputError
-from mien.training.data import PictureSet, is_held_out, load_pictures, read_table
+from mien.training.data import PictureSet, check_columns, is_held_out, load_pictures, read_table
 
 __all__ = ["FACE", "UNSURE", "Mosaics", "Targets", "load_scenes"]
 
 SCENE_PX = 250
 FACE, UNSURE = 1, 2  # Kinds of a labelled box; 0 is padding.
+CORNERS = "x0 y0 x1 y1 leye_x leye_y reye_x reye_y nose_x nose_y lmouth_x lmouth_y rmouth_x rmouth_y".split()
 
 
 class Targets(NamedTuple):
@@ -43,14 +44,16 @@ def load_scenes(data: Path, cache: Path | None = None) -> tuple[PictureSet, dict
     """Read the photos of people that are not held out, and the table of all their faces.
 
     Raises:
-        InputError: no zip or folder there, or no table beside it.
+        InputError: no zip or folder there, no table beside it, or one without the columns that it needs.
     """
     table = data.with_suffix(".csv")
     if not table.is_file():
         raise InputError(f"no table of faces at {table}", hint="it stands beside the photos, with their name and .csv")
     pictures = load_pictures(data, size_px=SCENE_PX, table=Path(os.devnull), cache=cache)
     keep = np.array([not is_held_out(name.rsplit("_", 1)[0]) for name in pictures.names])
-    return pictures.select(keep), read_table(table)
+    faces = read_table(table)
+    check_columns(faces, table, texts=["file"], numbers=["score", *CORNERS])
+    return pictures.select(keep), faces
 
 
 def _drawing(rng: np.random.Generator) -> PIL.Image.Image:
@@ -146,8 +149,7 @@ class Mosaics:
         self.pixels = pictures.pixels
         self.face_free = _face_free_tiles(num_drawings, seed)
         row_of = {name: i for i, name in enumerate(pictures.names)}
-        names = "x0 y0 x1 y1 leye_x leye_y reye_x reye_y nose_x nose_y lmouth_x lmouth_y rmouth_x rmouth_y"
-        values = np.stack([table[name] for name in names.split()], axis=1).reshape(-1, 7, 2)
+        values = np.stack([table[name] for name in CORNERS], axis=1).reshape(-1, 7, 2)
         self.faces: list[list[tuple[np.ndarray, float]]] = [[] for _ in pictures.names]  # Per photo: [7, 2] and score.
         people: dict[str, list[int]] = {}
         for file, score, face in zip(table["file"], table["score"], values, strict=True):

@@ -42,7 +42,7 @@ def propose(found: Predictions, img: Tensor, targets: Targets, *, most: int, gen
     overlap = iou(found.boxes[:, :, None], targets.boxes[:, None])  # [N, A, M]
     best, row = overlap.masked_fill(targets.kinds[:, None] != FACE, 0.0).max(-1)
     any_iou = overlap.masked_fill(targets.kinds[:, None] == 0, 0.0).amax(-1)
-    order = torch.rand(score.shape, generator=generator)
+    order = torch.rand(score.shape, generator=generator).to(score.device)
     right = (score > MIN_SCORE) & (best > FACE_IOU)
     wrong = (score > MIN_SCORE) & (any_iou < OTHER_IOU)
     chosen = torch.cat([_top(order, right, most), _top(order * score, wrong, most)])
@@ -61,10 +61,10 @@ def _top(value: Tensor, among: Tensor, most: int) -> Tensor:
 
 
 def _disturb(frame: Frame, generator: torch.Generator) -> Frame:
-    cos, sin, x, y = torch.randn(4, len(frame.turn), generator=generator)
+    cos, sin, x, y = torch.randn(4, len(frame.turn), generator=generator).to(frame.turn.device)
     cos, sin = 1 + TURN_STD * cos, TURN_STD * sin
     error = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    middle = torch.full((2,), CROP_PX / 2)
+    middle = torch.full((2,), CROP_PX / 2, device=frame.turn.device)
     centre = frame.turn @ middle + frame.shift  # [K, 2], stays where it is but for the shift
     turn = frame.turn @ error.clamp(-1.5, 1.5)
     moved = centre + (frame.turn @ (torch.stack([x, y], -1) * SHIFT_STD * CROP_PX)[..., None])[..., 0]

@@ -1,0 +1,48 @@
+"""What the header of a network says of its making: settings, data, and a digest of everything that it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mien.training.data import source_digest
+from mien.weights.load import load_net
+
+__all__ = ["made_from", "net_digest", "provenance"]
+
+
+def net_digest(net: nn.Module) -> str:
+    """Return a sha256 of what a network computes with, 64 hex digits: the names, shapes and values of its tensors.
+
+    Unlike the hash of its file it does not change with what the file's header says.
+    """
+    found = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        found.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
+        found.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def made_from(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the digests of networks (`net_digest`) and of data with the tables beside them (sha256) by file name."""
+    digests = {}
+    for path in paths:
+        if path.suffix == ".safetensors":
+            digests[path.name] = net_digest(load_net(path))
+            continue
+        table = path.with_suffix(".csv")
+        digests |= {file.name: source_digest(file) for file in (path, table) if file.exists()}
+    return digests
+
+
+def provenance(config: Any, sources: Iterable[Path], **facts: Any) -> dict[str, Any]:
+    """Return what a header is to say: `made_from`, the settings `config` (a dataclass), and further facts."""
+    return {"made_from": made_from(sources), "config": json.loads(json.dumps(asdict(config))), **facts}
