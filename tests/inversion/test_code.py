@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_noise_is_part_of_the_picture(G: Generator, inversion: Inversion) -> Non
 def test_another_generators_code_is_refused(G: Generator) -> None:
     with pytest.raises(InputError, match=r"the code is \[2, 8\], not \[6, 8\]"):
         Inversion(ws=torch.zeros(2, 8)).render(G)
+
+
+@pytest.mark.parametrize("change", ["one less", "another size", "turned"])
+def test_noise_maps_of_another_generator_are_refused(G: Generator, inversion: Inversion, change: str) -> None:
+    last = inversion.noise[-1]
+    noise = {"one less": (), "another size": (last[:8, :8],), "turned": (last[:, :8],)}[change]
+    with pytest.raises(InputError, match="noise maps do not have the sizes") as caught:
+        replace(inversion, noise=inversion.noise[:-1] + noise).render(G)
+    assert "--network" in caught.value.hint
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "foreign", "nan", "folder"])

@@ -84,7 +84,9 @@ def test_changes_of_another_generator_are_refused(small_G: Generator) -> None:
     assert "--network" in caught.value.hint
     with pytest.raises(InputError, match="feature map b8 does not fit"):
         feature = FeatureOffset("b8", torch.zeros(3, 4, 4, dtype=torch.int8), torch.ones(3, 1, 1))
-        personal(small_G, Changes(feature=feature))
+        synthesize(personal(small_G, Changes(feature=feature)), sample_ws(small_G, [1]))
+    with pytest.raises(InputError, match="no feature map b99"):
+        personal(small_G, Changes(feature=FeatureOffset("b99", feature.steps, feature.unit)))
 
 
 def test_a_person_at_1024_px_takes_less_than_ten_megabytes() -> None:

@@ -92,8 +92,10 @@ class Inversion:
         hint = "give the --network that the code was made with"
         if self.ws.shape != (G.num_ws, G.w_dim):
             raise InputError(f"the code is {list(self.ws.shape)}, not [{G.num_ws}, {G.w_dim}]", hint=hint)
-        if self.noise and len(self.noise) != len(getattr(G.synthesis, "noise_shapes", list)()):
-            raise InputError("the code's noise maps are not this generator's", hint=hint)
+        shapes = [tuple(n.shape) for n in self.noise]
+        wanted = [tuple(shape) for shape in getattr(G.synthesis, "noise_shapes", list)()]
+        if shapes and shapes != wanted:
+            raise InputError("the code's noise maps do not have the sizes of this generator's", hint=hint)
         device = G.w_avg.device
         given: dict[str, Any] = {} if dtype == torch.float32 else {"dtype": dtype}
         if self.noise:

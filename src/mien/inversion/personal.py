@@ -24,6 +24,8 @@ from mien.nets.generator import Generator
 
 __all__ = ["Changes", "FeatureOffset", "feature_layers", "personal", "quantised", "tunable"]
 
+HINT = "give the --network that it was made with"
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureOffset:
@@ -122,7 +124,10 @@ def adding(synthesis: nn.Module, layer: str, offset: Callable[[], Tensor]) -> No
     """Make a part of `synthesis` add what `offset` gives, [C, h, w], to the feature map that it puts out."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        x = _map_of(output) + offset().to(_map_of(output).dtype)
+        x, more = _map_of(output), offset()
+        if x.shape[1:] != more.shape:
+            raise InputError(f"the person's feature map {layer} does not fit this generator", hint=HINT)
+        x = x + more.to(x.dtype)
         return (x, *output[1:]) if isinstance(output, tuple) else x
 
     synthesis.get_submodule(layer).register_forward_hook(hook)
@@ -143,18 +148,17 @@ def personal(G: Generator, changes: Changes) -> Generator:
     """
     own = twin(G)
     device, synthesis, weights = G.w_avg.device, synthesis_of(own), tunable(G)
-    hint = "give the --network that it was made with"
     for name, (up, down) in changes.factors.items():
         base = weights.get(name)
         if base is None or (len(base), base[0].numel()) != (len(up), down.shape[1]):
-            raise InputError(f"the person's change of {name} does not fit this generator", hint=hint)
+            raise InputError(f"the person's change of {name} does not fit this generator", hint=HINT)
         new = changed(base, up.to(device).float(), down.to(device).float())
         owner, _, leaf = name.rpartition(".")
         setattr(synthesis.get_submodule(owner), leaf, nn.Parameter(new, requires_grad=False))
     if changes.feature is not None:
-        layer, shape = changes.feature.layer, tuple(changes.feature.steps.shape)
-        if feature_layers(G).get(layer) != shape:
-            raise InputError(f"the person's feature map {layer} does not fit this generator", hint=hint)
+        layer = changes.feature.layer
+        if layer not in dict(_parts(synthesis)):
+            raise InputError(f"this generator has no feature map {layer}", hint=HINT)
         offset = changes.feature.values.to(device)
         adding(synthesis, layer, lambda: offset)
     return own
