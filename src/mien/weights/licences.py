@@ -43,8 +43,13 @@ def _stated(text: str) -> Licence:
 
 
 @functools.cache
+def _digest(path: Path, _modified_ns: int) -> str:
+    return weights_digest(path)
+
+
 def _bundled_digests() -> Mapping[str, str]:
-    return {weights_digest(name): name for name in bundled_names()}
+    paths = {name: find_weights(name) for name in bundled_names()}
+    return {_digest(path, path.stat().st_mtime_ns): name for name, path in paths.items()}
 
 
 def _of_recipe(recipe: Recipe) -> Licence:
