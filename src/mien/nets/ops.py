@@ -27,6 +27,7 @@ __all__ = [
     "modulated_conv2d",
     "normalize_2nd_moment",
     "setup_filter",
+    "sides_of",
     "upfirdn2d",
     "upsample2d",
     "weight_energy",
@@ -80,7 +81,7 @@ def _xy(factor: Factor) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _sides(padding: Padding) -> tuple[int, int, int, int]:
+def sides_of(padding: Padding) -> tuple[int, int, int, int]:
     """Padding as (left, right, top, bottom)."""
     if isinstance(padding, int):
         return padding, padding, padding, padding
@@ -221,7 +222,7 @@ def upfirdn2d(
 
     Source: Karras et al. 2021, Sec. 3; the operation is classical (polyphase form: Vaidyanathan 1993, Ch. 4).
     """
-    call = _Resampling(_xy(up), _xy(down), _sides(padding), flip_filter, gain)
+    call = _Resampling(_xy(up), _xy(down), sides_of(padding), flip_filter, gain)
     y: Tensor = _Upfirdn2d.apply(x, _as_2d(f, x).to(x.device), call)  # type: ignore[no-untyped-call]
     return y
 
@@ -235,7 +236,7 @@ def filter2d(
     x: Tensor, f: Tensor | None, *, padding: Padding = 0, flip_filter: bool = False, gain: float = 1
 ) -> Tensor:
     """Filter [N, C, H, W] and keep its size; `padding` is beyond that."""
-    (fw, fh), (left, right, top, bottom) = _taps(f), _sides(padding)
+    (fw, fh), (left, right, top, bottom) = _taps(f), sides_of(padding)
     sides = (left + fw // 2, right + (fw - 1) // 2, top + fh // 2, bottom + (fh - 1) // 2)
     return upfirdn2d(x, f, padding=sides, flip_filter=flip_filter, gain=gain)
 
@@ -244,7 +245,7 @@ def upsample2d(
     x: Tensor, f: Tensor | None, *, up: Factor = 2, padding: Padding = 0, flip_filter: bool = False, gain: float = 1
 ) -> Tensor:
     """Enlarge [N, C, H, W] `up` times; `padding` is beyond what keeps the size exact."""
-    (upx, upy), (fw, fh), (left, right, top, bottom) = _xy(up), _taps(f), _sides(padding)
+    (upx, upy), (fw, fh), (left, right, top, bottom) = _xy(up), _taps(f), sides_of(padding)
     sides = (
         left + (fw + upx - 1) // 2,
         right + (fw - upx) // 2,
@@ -258,7 +259,7 @@ def downsample2d(
     x: Tensor, f: Tensor | None, *, down: Factor = 2, padding: Padding = 0, flip_filter: bool = False, gain: float = 1
 ) -> Tensor:
     """Shrink [N, C, H, W] `down` times; `padding` is beyond what keeps the size exact."""
-    (downx, downy), (fw, fh), (left, right, top, bottom) = _xy(down), _taps(f), _sides(padding)
+    (downx, downy), (fw, fh), (left, right, top, bottom) = _xy(down), _taps(f), sides_of(padding)
     sides = (
         left + (fw - downx + 1) // 2,
         right + (fw - downx) // 2,
@@ -385,7 +386,7 @@ def conv2d_resample(
     Source: Karras et al. 2020, Sec. 2 (the operation), App. B of arXiv:1912.04958.
     """
     kh, kw = w.shape[2:]
-    (fw, fh), (left, right, top, bottom) = _taps(f), _sides(padding)
+    (fw, fh), (left, right, top, bottom) = _taps(f), sides_of(padding)
     if up > 1:
         left, right = left + (fw + up - 1) // 2, right + (fw - up) // 2
         top, bottom = top + (fh + up - 1) // 2, bottom + (fh - up) // 2

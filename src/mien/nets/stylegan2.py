@@ -37,7 +37,7 @@ from mien.nets.ops import (
     weight_energy,
 )
 
-__all__ = ["Generator", "MappingNetwork", "SynthesisNetwork"]
+__all__ = ["Generator", "MappingNetwork", "SynthesisNetwork", "WeightCache"]
 
 
 class WeightCache:

@@ -33,6 +33,7 @@ NETS = (
     "lpips.LPIPS",
     "psp.PspEncoder",
     "stylegan2.Generator",
+    "stylegan3.Generator",
     "vgg.AlexNet",
     "vgg.VGG",
 )
