@@ -10,12 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from mien.app.cli import app
-from mien.app.demo import demo_photo
+from mien.app.demo import demo_photo, run_demo
 from mien.app.figure import Section, Tile, figure
+from mien.app.settings import DEFAULT_NETWORK
+from mien.app.studio import Studio
 from mien.inversion.invert import PRESETS, Method
 from mien.inversion.project import ProjectConfig
 
-from .conftest import draw_photo
+from .conftest import draw_photo, find_drawn
 
 
 def test_the_demo_photo_is_the_portrait_that_scikit_image_carries() -> None:
@@ -43,6 +45,22 @@ def test_demo_writes_pictures_a_figure_and_a_report(tmp_path: Path, monkeypatch:
         sum(v for k, v in report["times_s"].items() if k != "all"), abs=0.1
     )
     assert report["seeds"]["people"] == list(range(1, 21))
+    assert [edit["name"] for edit in report["edits"]] == ["smile", "age", "yaw", "yaw"]
+    assert {edit["file"].removesuffix(".png") for edit in report["edits"]} <= pictures
+    assert sorted(report["seeds"]["directions"]) == sorted(report["sweeps"]) == ["age", "smile", "yaw"]
+
+
+def test_the_report_lists_what_was_done_and_nothing_else(
+    tiny_nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.app.demo.demo_photo", lambda: draw_photo((30, 20)))
+    monkeypatch.setattr("mien.app.studio.detect", find_drawn)
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((tiny_nets / f"{DEFAULT_NETWORK}.safetensors").read_bytes())
+    report = run_demo(Studio(alone, device="cpu", face_net=None), tmp_path / "demo")
+    assert report["edits"] == [] and report["sweeps"] == {} and report["faces"] == 2
+    assert report["weights"].keys() == {"alone.safetensors", "detector.safetensors"}
+    assert {path.stem for path in (tmp_path / "demo").glob("photo_0_*.png")} == {"photo_0_inverted"}
 
 
 def test_figure_is_as_wide_as_its_widest_row() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from mien.app.text import parse_layers, parse_seeds, parse_settings
+from mien.app.text import parse_classes, parse_layers, parse_people, parse_seeds, parse_settings
 from mien.errors import InputError
 
 
@@ -23,7 +25,7 @@ def test_what_is_no_seed(text: str) -> None:
 
 
 def test_too_many_seeds() -> None:
-    with pytest.raises(InputError, match="more than 100000 seeds"):
+    with pytest.raises(InputError, match="more than 100000 numbers"):
         parse_seeds("0-999999999")
 
 
@@ -55,3 +57,15 @@ def test_settings() -> None:
             parse_settings([text])
     with pytest.raises(InputError, match="smile is set twice"):
         parse_settings(["smile=1", "smile=2"])
+
+
+def test_people_are_seeds_or_codes() -> None:
+    assert parse_people("1,out/anna_0.safetensors,3-4,1") == [1, Path("out/anna_0.safetensors"), 3, 4]
+    with pytest.raises(InputError, match=r"'anna.png' is not a seed"):
+        parse_people("1,anna.png")
+
+
+def test_classes() -> None:
+    assert parse_classes("0,2-3") == [0, 2, 3]
+    with pytest.raises(InputError, match="'x' is not a class"):
+        parse_classes("x")

@@ -30,6 +30,13 @@ def test_noise_goes_along_and_the_networks_own_stands_in() -> None:
         torch.testing.assert_close(codes[1].noise[layer], codes[3].noise[layer])  # half way there, half way back
 
 
+def test_noise_of_two_generators_is_refused() -> None:
+    one, two = (Inversion(ws=torch.zeros(4, 3), noise=(torch.zeros(side, side),)) for side in (4, 8))
+    for codes in ((one, two), (one, Inversion(ws=torch.zeros(4, 3)))):
+        with pytest.raises(InputError, match="noise maps of two generators"):
+            list(walk(codes, 4))
+
+
 def test_codes_of_two_generators_are_refused() -> None:
     one = Inversion(ws=torch.zeros(4, 3), network="a")
     for other in (Inversion(ws=torch.zeros(5, 3)), Inversion(ws=torch.zeros(4, 3), network="b")):

@@ -14,12 +14,12 @@ import torch
 from PIL.Image import Image
 
 from mien import __version__
-from mien.app.figure import Section, Tile, draw_face, figure
+from mien.app.figure import PAPER, Section, Tile, draw_face, figure
 from mien.app.studio import Studio
 from mien.atomic import write_text
 from mien.faces.align import align
 from mien.images import grid, save_png
-from mien.inversion.code import Inversion, save_inversion
+from mien.inversion.code import save_inversion
 from mien.report import Sink, Step, ignore
 
 __all__ = ["demo_photo", "run_demo"]
@@ -65,20 +65,10 @@ def _file(name: str, strength: float) -> str:
 def _sweeps(studio: Studio) -> dict[str, list[Image]]:
     """Some invented people for each direction, each at every strength."""
     found: dict[str, list[Image]] = {}
-    for name in SWEPT.keys() & studio.directions.directions.keys():
+    for name in sorted(SWEPT.keys() & studio.directions.directions.keys()):
         people = [studio.seed_code(seed, psi=PSI) for seed in SWEPT[name]]
         found[name] = [studio.picture(studio.edit(code, {name: s})) for code in people for s in STRENGTHS]
-    return dict(sorted(found.items()))
-
-
-def _mixtures(studio: Studio) -> list[list[Image]]:
-    """Shapes of one set of people in the colours of another; the first row and column are the people themselves."""
-    shapes, styles = ([studio.seed_code(seed, psi=PSI) for seed in seeds] for seeds in MIXED)
-    rows = range(studio.G.num_ws // 2, studio.G.num_ws)
-    blank = PIL.Image.new("RGB", [studio.G.img_resolution] * 2, (252, 251, 248))
-    table = [[blank, *map(studio.picture, styles)]]
-    table += [[studio.picture(a), *(studio.picture(studio.mix(a, b, rows)) for b in styles)] for a in shapes]
-    return table
+    return found
 
 
 def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, object]:
@@ -114,8 +104,10 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
         for name, pictures in sweeps.items():
             save_png(grid(pictures, columns=len(pictures)), outdir / f"people_{name}.png")
     with clock.stage("mix people"):
-        table = _mixtures(studio)
+        layers = range(studio.G.num_ws // 2, studio.G.num_ws)
+        table = studio.style_table(*([studio.seed_code(seed, psi=PSI) for seed in seeds] for seeds in MIXED), layers)
         save_png(grid([image for row in table for image in row], columns=len(table[0])), outdir / "people_mixed.png")
+        table[0][0] = PIL.Image.new("RGB", table[0][0].size, PAPER)
 
     labels = [_label(name, strength) for name, strength in edits]
     sections = [
@@ -154,7 +146,26 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
     ]
     text = f"mien {__version__} with {studio.network.stem}, {studio.G.img_resolution} px, everything on this machine"
     save_png(figure("From a photo to an edited photo", text, sections), outdir / "overview.png")
-    report = _report(studio, code, clock)
+    report = {
+        "mien": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(studio.device),
+        "seeds": {
+            "optimiser": studio.seed,
+            "people": PEOPLE,
+            "directions": {name: SWEPT[name] for name in sweeps},
+            "mixing": dict(zip(("rows", "columns"), MIXED, strict=True)),
+        },
+        "psi": PSI,
+        "weights": studio.weights(),
+        "faces": len(faces),
+        "edits": [{"name": n, "strength": s, "file": _file(n, s)} for n, s in edits],
+        "sweeps": {name: {"strengths": STRENGTHS, "file": f"people_{name}.png"} for name in sweeps},
+        "mixed_layers": list(layers),
+        "losses": code.losses,
+        "times_s": clock.times_s | {"all": round(sum(clock.times_s.values()), 2)},
+    }
     write_text(json.dumps(report, indent=1) + "\n", outdir / "report.json")
     on_step(Step("demo", STAGES, STAGES))
     return report
@@ -169,17 +180,3 @@ def _direction_section(sweeps: dict[str, list[Image]]) -> list[Section]:
     ]
     text = "Two people a row; 1.0 is one standard deviation of the attribute over the generator's own faces."
     return [Section("Directions", text, rows, 139)]
-
-
-def _report(studio: Studio, code: Inversion, clock: _Clock) -> dict[str, object]:
-    return {
-        "mien": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": str(studio.device),
-        "seeds": {"optimiser": studio.seed, "people": PEOPLE, "directions": SWEPT, "mixing": MIXED, "psi": PSI},
-        "weights": studio.weights(),
-        "edits": [{"name": name, "strength": strength} for name, strength in PHOTO_EDITS],
-        "losses": code.losses,
-        "times_s": clock.times_s | {"all": round(sum(clock.times_s.values()), 2)},
-    }

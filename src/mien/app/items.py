@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mien.errors import InputError, MienError, MissingExtraError
+import typer
 
-__all__ = ["Failures", "check_out", "check_stems"]
+from mien.app.screen import Bars, note, show_error
+from mien.errors import InputError, MienError, MissingExtraError, WeightsError
+from mien.report import Step
+
+__all__ = ["Failures", "check_network", "check_out", "check_outdir", "check_stems", "for_each"]
 
 
 def check_stems(paths: Sequence[Path]) -> None:
@@ -26,8 +31,27 @@ def check_stems(paths: Sequence[Path]) -> None:
         seen[stem] = path
 
 
+def check_outdir(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or that nothing can be written into.
+
+    Raises:
+        InputError: it, or a folder above it, is a file or closed to us.
+    """
+    place = folder
+    try:
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise InputError(f"{place} is a file, not a folder", hint="choose another folder")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as err:
+        hint = "choose another folder, or change its permissions"
+        raise InputError(f"cannot write into {place}: {err.strerror or err}", hint=hint) from err
+
+
 def check_out(out: Path, inputs: Iterable[Path] = (), *, suffix: str = ".png") -> None:
-    """Refuse an output that is no PNG, a folder, or one of the inputs.
+    """Refuse an output of another kind, in a folder that cannot be written, a folder itself, or one of the inputs.
 
     Raises:
         InputError: it is one of these.
@@ -39,6 +63,18 @@ def check_out(out: Path, inputs: Iterable[Path] = (), *, suffix: str = ".png") -
     for path in inputs:
         if out.resolve() == path.resolve():
             raise InputError(f"{out} would overwrite its input", hint="choose another name or folder")
+    check_outdir(out.parent)
+
+
+def check_network(network: str) -> None:
+    """Refuse a generator that is not there, before any work.
+
+    Raises:
+        WeightsError: there is none of that name.
+    """
+    from mien.weights.load import find_weights
+
+    find_weights(network)
 
 
 class Failures:
@@ -54,5 +90,27 @@ class Failures:
         """Keep an error of `item` itself for the end, so that the next one gets its turn."""
         try:
             yield
-        except (InputError, MissingExtraError) as err:  # bad weights and a full disk are bad for every item
+        except WeightsError:  # bad weights and a full disk are bad for every item
+            raise
+        except (InputError, MissingExtraError) as err:
             self.of[str(item)] = err
+
+    def finish(self, num_inputs: int) -> None:
+        """List what failed, if anything did, and leave with exit code 3."""
+        if not self.of:
+            return
+        for err in self.of.values():
+            show_error(err)
+        note(f"{len(self.of)} of {num_inputs} inputs failed: {', '.join(self.of)}")
+        raise typer.Exit(self.exit_code)
+
+
+def for_each(paths: Sequence[Path], stage: str, work: Callable[[Path], None]) -> Failures:
+    """Do the same to every input behind a bar; what fails is kept, the others go on."""
+    failures = Failures()
+    with Bars() as bars:
+        for i, path in enumerate(paths):
+            bars(Step(stage, i, len(paths)))
+            with failures.keep(path):
+                work(path)
+    return failures

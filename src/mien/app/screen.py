@@ -21,7 +21,7 @@ from rich.progress import (
 from mien.errors import MienError
 from mien.report import Step
 
-__all__ = ["Bars", "note", "show_error", "show_unexpected"]
+__all__ = ["Bars", "note", "show_cursor", "show_error", "show_unexpected"]
 
 
 def _console() -> Console:
@@ -31,6 +31,11 @@ def _console() -> Console:
 def note(text: str) -> None:
     """Say something that is neither a result nor an error."""
     _console().print(text, markup=False)
+
+
+def show_cursor() -> None:
+    """Give the terminal its cursor back, which a bar hides."""
+    _console().show_cursor(True)
 
 
 def show_error(err: MienError) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_NETWORK", "DETECTOR", "DEVICES", "FACE_NET", "METHODS", "PRECISIONS"]
+from mien.nets.generator import NOISE_MODES
+from mien.nets.precision import PRECISIONS
+
+__all__ = ["DEFAULT_NETWORK", "DETECTOR", "DEVICES", "FACE_NET", "NOISE_MODES", "PRECISIONS"]
 
 DEFAULT_NETWORK = "faces-64"
 """The generator that is used when none is named."""
@@ -11,5 +14,3 @@ DETECTOR, FACE_NET = "detector", "face-features"
 """Names of the bundled networks that find and read faces."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("fp32", "bf16")
-METHODS = ("optimize", "encoder")

@@ -5,32 +5,43 @@ Photos go in and come out as PIL pictures, aligned faces as img [N, 3, H, W], co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
+import numpy as np
+import PIL.Image
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, METHODS, PRECISIONS
+from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, PRECISIONS
 from mien.edits.directions import DirectionSet, load_directions
+from mien.edits.walk import walk
 from mien.errors import InputError, NoFaceError, WeightsError
 from mien.faces.align import Crop, align, crop_quad, paste_back
 from mien.faces.detect import Face, detect, load_detector
-from mien.images import resize, to_pil, to_tensor
-from mien.inversion.code import Inversion
-from mien.inversion.project import PRESETS, ProjectConfig, project
-from mien.latents import LatentStats, latent_stats, mix, sample_ws
+from mien.images import resize, save_png, to_pil, to_tensor
+from mien.inversion.code import PERSON_SUFFIX, Inversion, load_inversion, picture_digest, save_inversion
+from mien.inversion.invert import Method, find_method, invert
+from mien.inversion.starts import Means
+from mien.latents import LatentStats, latent_stats, mix, sample_ws, synthesize
 from mien.nets.detector import Detector
 from mien.nets.encoder import Encoder
 from mien.nets.features import FaceNet
 from mien.nets.generator import Generator
+from mien.nets.precision import exact_float32
 from mien.report import Sink, ignore
 from mien.weights.load import bundled_names, find_weights, load_generator, load_net, read_recipe, weights_digest
 
 __all__ = ["Studio", "companion"]
+
+PREVIEW_PX = 128
+
+Way = TypeVar("Way", bound=Callable[..., Any])
 
 
 def companion(network: Path, kind: str) -> Path:
@@ -40,6 +51,12 @@ def companion(network: Path, kind: str) -> Path:
     'bundle/encoder-faces-64.safetensors'
     """
     return network.with_name(f"{kind}-{network.stem}.safetensors")
+
+
+def preview(img: Tensor) -> Tensor:
+    """Shrink img [1, 3, H, W] to at most 128 px, uint8 [3, h, w]."""
+    small = to_pil(resize(img, min(PREVIEW_PX, img.shape[-1])))[0]
+    return torch.from_numpy(np.array(small)).permute(2, 0, 1)
 
 
 def pick_device(name: str) -> torch.device:
@@ -62,13 +79,25 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"no device named {name!r}", hint="write for example cuda:1") from err
 
 
+def _in_precision(method: Way) -> Way:
+    """Let a method of the studio compute in float32 exactly, unless the studio was made for another precision."""
+
+    @wraps(method)
+    def run(self: Studio, *args: Any, **kwargs: Any) -> Any:
+        with exact_float32(self.dtype == torch.float32):
+            return method(self, *args, **kwargs)
+
+    return cast(Way, run)
+
+
 class Studio:
     """Everything that mien does with faces.
 
     Args:
         network: a generator's file or bundled name; its encoder and directions are looked for beside it.
         device: one of `DEVICES`.
-        precision: of the generator while it is optimised through: fp32 is exact, bf16 an opt-in to speed.
+        precision: of the generator while it is optimised through and while it invents people: fp32 is exact, bf16 an
+            opt-in to speed.
         seed: of everything random.
         face_net: name or file of the face network for perceptual and identity terms; None compares pixels alone.
     """
@@ -85,11 +114,19 @@ class Studio:
         if precision not in PRECISIONS:
             raise InputError(f"no precision named {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
         self.device = pick_device(device)
-        self.network = find_weights(network)
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.seed, self._face_net = seed, face_net
+        self.seed, self._network, self._face_net = seed, network, face_net
 
     # ---- Networks ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def network(self) -> Path:
+        """The generator's file.
+
+        Raises:
+            MissingWeightsError: there is none; who only looks for faces never asks.
+        """
+        return find_weights(self._network)
 
     @cached_property
     def G(self) -> Generator:
@@ -159,6 +196,7 @@ class Studio:
 
     # ---- Photos -----------------------------------------------------------------------------------------------------
 
+    @_in_precision
     def detect(self, photo: Image) -> list[Face]:
         """Find every face, largest first; empty where there is none."""
         return detect(self.detector, photo)
@@ -213,6 +251,7 @@ class Studio:
 
     # ---- Codes ------------------------------------------------------------------------------------------------------
 
+    @_in_precision
     def invert(
         self, img: Tensor, *, method: str = "optimize", num_steps: int | None = None, on_step: Sink = ignore
     ) -> list[Inversion]:
@@ -220,23 +259,57 @@ class Studio:
 
         Args:
             img: [N, 3, H, W] in [-1, 1] of the generator's side.
-            method: `encoder` (one look) or `optimize` (from the encoder's code on).
-            num_steps: most steps of the optimiser, by default its own.
+            method: a name that `find_method` knows: `encoder` (one look), `optimize`, `pti`, `hybrid`, `nearest+w`...
+            num_steps: most steps of the last refinement, by default its own.
             on_step: hears of every step.
 
         Raises:
             InputError: an unknown method.
             WeightsError: the encoder is asked for and the generator has none.
         """
-        invert = _METHODS.get(method)
-        if invert is None:
-            raise InputError(f"no method named {method!r}", hint=f"known: {', '.join(METHODS)}")
-        config = replace(PRESETS["default"], seed=self.seed)
-        if num_steps is not None:
-            config = replace(config, num_steps=num_steps)
-        found = invert(self, img.to(self.device), config, on_step)
-        return [replace(inversion, network=self.digest) for inversion in found]
+        means = Means(
+            stats=self.stats,
+            encode=None if self.encoder is None else self.encode,
+            face_model=self.face_net,
+            dtype=self.dtype,
+            seed=self.seed,
+        )
+        found = invert(self.G, img.to(self.device), self._method(method, num_steps), means, on_step=on_step)
+        return [
+            replace(inversion, network=self.digest, method=method, preview=preview(self.render(inversion)))
+            for inversion in found
+        ]
 
+    def _method(self, name: str, num_steps: int | None) -> Method:
+        method = find_method(name).with_seed(self.seed)
+        return method if num_steps is None else method.with_steps(num_steps)
+
+    def save(self, inversion: Inversion, out: Path) -> None:
+        """Write a code beside `out`, a PNG: its render as `out`, whatever changes the generator as `.mien`.
+
+        The render is written last: where it is, the rest is whole.
+        """
+        if inversion.changes:
+            save_inversion(inversion, out.with_suffix(PERSON_SUFFIX))
+        save_inversion(inversion.code_alone(), out.with_suffix(".safetensors"))
+        save_png(self.picture(inversion), out)
+
+    def finished(self, out: Path, img: Tensor, *, method: str = "optimize", num_steps: int | None = None) -> bool:
+        """Say whether `save` has written to `out` what `invert` would find of img [1, 3, H, W], so that work can go on.
+
+        Anything else that lies there, another picture's code or one of other settings, is not it.
+        """
+        kept = next((p for s in (PERSON_SUFFIX, ".safetensors") if (p := out.with_suffix(s)).is_file()), None)
+        if kept is None or not out.is_file():
+            return False
+        try:
+            found = load_inversion(kept)
+        except InputError:
+            return False
+        wanted = (self.digest, method, json.loads(json.dumps(self._method(method, num_steps).record())))
+        return (found.network, found.method, found.config) == wanted and found.picture == picture_digest(img)
+
+    @_in_precision
     def encode(self, img: Tensor) -> Tensor:
         """Look once: ws [N, num_ws, w_dim] of img [N, 3, H, W].
 
@@ -258,9 +331,10 @@ class Studio:
         """
         return torch.cat([self.encode(some.float() / 127.5 - 1) for some in pixels.split(64)])
 
-    def seed_code(self, seed: int, *, psi: float = 0.7) -> Inversion:
-        """Invent a person: the code of a seed."""
-        ws = sample_ws(self.G, [seed], truncation_psi=psi)[0]
+    @_in_precision
+    def seed_code(self, seed: int, *, psi: float = 0.7, class_idx: int | None = None) -> Inversion:
+        """Invent a person: the code of a seed, of a class where the generator has classes."""
+        ws = sample_ws(self.G, [seed], truncation_psi=psi, class_idx=class_idx)[0]
         return Inversion(ws=ws, network=self.digest, method="seed", config={"seed": seed, "psi": psi})
 
     def edit(self, inversion: Inversion, strengths: Mapping[str, float]) -> Inversion:
@@ -292,39 +366,58 @@ class Studio:
             hint = "give the --network that it was made with, or invert the photo again"
             raise InputError(f"the code was made with another generator than {self.network.stem}", hint=hint)
 
+    @_in_precision
     def render(self, inversion: Inversion) -> Tensor:
         """Render a code as img [1, 3, H, W]."""
         self.check(inversion)
         return inversion.render(self.G)
 
-    def generate(self, seeds: Sequence[int], *, psi: float = 0.7) -> list[Image]:
-        """Invent people: one picture for each seed."""
-        return [self.picture(self.seed_code(seed, psi=psi)) for seed in seeds]
+    @_in_precision
+    def generate(
+        self,
+        seeds: Sequence[int],
+        *,
+        psi: float = 0.7,
+        noise_mode: str = "const",
+        class_idx: int | None = None,
+    ) -> list[Image]:
+        """Invent people: a picture of the network's size for each seed.
+
+        Args:
+            seeds: one for each person.
+            psi: truncation, 1 for all variety, 0 for the mean face.
+            noise_mode: `const`, `random` (by the studio's seed and the person's) or `none`.
+            class_idx: of a generator that has classes.
+        """
+        pictures = []
+        for seed in seeds:
+            ws = sample_ws(self.G, [seed], truncation_psi=psi, class_idx=class_idx)
+            noise_seed = ((self.seed << 32) + seed) % 2**64
+            pictures += to_pil(synthesize(self.G, ws, noise_mode=noise_mode, seed=noise_seed, dtype=self.dtype))
+        return pictures
+
+    def style_table(
+        self, rows: Sequence[Inversion], columns: Sequence[Inversion], layers: Sequence[int]
+    ) -> list[list[Image]]:
+        """Mix everyone of `rows` with `layers` of everyone of `columns`, who stand along the left and the upper edge.
+
+        Source: Karras et al. 2019, Fig. 3, arXiv:1812.04948.
+        """
+        blank = PIL.Image.new("RGB", [self.G.img_resolution] * 2, "white")
+        first = [blank, *map(self.picture, columns)]
+        return [first] + [
+            [self.picture(row), *(self.picture(self.mix(row, column, layers)) for column in columns)] for row in rows
+        ]
+
+    def walk(self, codes: Sequence[Inversion], num_frames: int) -> Iterator[Image]:
+        """Render a smooth closed loop through people, picture by picture.
+
+        Raises:
+            InputError: nobody, or the code of another generator.
+        """
+        own_noise = getattr(self.G.synthesis, "noise_maps", tuple)()
+        return map(self.picture, walk(codes, num_frames, own_noise))
 
     def picture(self, inversion: Inversion) -> Image:
         """Render a code as a picture of the network's size."""
         return to_pil(self.render(inversion))[0]
-
-
-def _optimize(studio: Studio, img: Tensor, config: ProjectConfig, on_step: Sink) -> list[Inversion]:
-    start = None if studio.encoder is None else studio.encode(img)
-    return project(
-        studio.G,
-        img,
-        config=config,
-        start=start,
-        face_model=studio.face_net,
-        stats=studio.stats,
-        dtype=studio.dtype,
-        on_step=on_step,
-    )
-
-
-def _encode(studio: Studio, img: Tensor, _config: ProjectConfig, _on_step: Sink) -> list[Inversion]:
-    return [Inversion(ws=ws, method="encoder") for ws in studio.encode(img)]
-
-
-_METHODS: Mapping[str, Callable[[Studio, Tensor, ProjectConfig, Sink], list[Inversion]]] = {
-    "optimize": _optimize,
-    "encoder": _encode,
-}

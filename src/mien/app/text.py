@@ -5,12 +5,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from mien.errors import InputError
 
-__all__ = ["parse_layers", "parse_seeds", "parse_settings"]
+__all__ = ["CODE_SUFFIX", "parse_classes", "parse_layers", "parse_people", "parse_seeds", "parse_settings"]
 
-MAX_SEEDS = 100_000
+MAX_NUMBERS = 100_000
+CODE_SUFFIX = ".safetensors"
+
+
+def _numbers(text: str, what: str) -> list[int]:
+    """Read numbers and ranges of numbers, each once, in the order of their first."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise InputError(f"{part.strip()!r} is not a {what}", hint="write for example 1,2,5-10")
+        if len(numbers) + last - first >= MAX_NUMBERS:
+            raise InputError(f"more than {MAX_NUMBERS} numbers", hint="make them in several calls")
+        numbers += range(first, last + 1)
+    return list(dict.fromkeys(numbers))
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -19,16 +35,24 @@ def parse_seeds(text: str) -> list[int]:
     >>> parse_seeds("1,2,5-7")
     [1, 2, 5, 6, 7]
     """
-    seeds: list[int] = []
+    return _numbers(text, "seed")
+
+
+def parse_classes(text: str) -> list[int]:
+    """Read classes of a generator and ranges of them, as seeds are read."""
+    return _numbers(text, "class")
+
+
+def parse_people(text: str) -> list[int | Path]:
+    """Read people: seeds and ranges of them, and files of codes.
+
+    >>> [str(person) for person in parse_people("3-4,anna_0.safetensors")]
+    ['3', '4', 'anna_0.safetensors']
+    """
+    people: list[int | Path] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise InputError(f"{part.strip()!r} is not a seed", hint="write for example 1,2,5-10")
-        if len(seeds) + last - first >= MAX_SEEDS:
-            raise InputError(f"more than {MAX_SEEDS} seeds", hint="make them in several calls")
-        seeds += range(first, last + 1)
-    return list(dict.fromkeys(seeds))
+        people += [Path(part.strip())] if part.strip().lower().endswith(CODE_SUFFIX) else parse_seeds(part)
+    return list(dict.fromkeys(people))
 
 
 def parse_layers(text: str, num_ws: int) -> list[int]:

@@ -39,5 +39,8 @@ def _noise(codes: Sequence[Inversion], own_noise: Sequence[Tensor]) -> list[Tens
     """Return for each layer the maps of all codes [K, h, w]; nothing where all use the generator's own."""
     if not any(code.noise for code in codes):
         return []
-    own = [noise[0, 0].cpu() for noise in own_noise]
-    return [torch.stack([m.float().cpu() for m in maps]) for maps in zip(*(c.noise or own for c in codes), strict=True)]
+    own = tuple(noise[0, 0].cpu() for noise in own_noise)
+    given = [code.noise or own for code in codes]
+    if len({tuple(noise.shape for noise in maps) for maps in given}) > 1:
+        raise InputError("the codes have noise maps of two generators", hint="invert the photos again")
+    return [torch.stack([noise.float().cpu() for noise in maps]) for maps in zip(*given, strict=True)]
