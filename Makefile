@@ -38,6 +38,7 @@ bench: $(READY)
 	$(BIN)/python bench/speed.py $(if $(OFFICIAL),--official $(OFFICIAL))
 	$(BIN)/python bench/detector.py $(SHARED)/data/photos --yunet $(SHARED)/weights/face_detection_yunet_2023mar.onnx
 	$(BIN)/python bench/face_network.py $(SHARED)/data
+	$(BIN)/python bench/generator.py faces-64 --data $(SHARED)/data/faces128.zip
 	$(BIN)/python bench/inversion.py $(SHARED)/data/faces128.zip --judge $(SHARED)/judge/judge.py
 
 clean:
