@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mien.errors import InputError
-from mien.metrics import frechet_distance, kernel_distance, nearest, precision_recall, psnr, ssim, verification
+from mien.metrics import (
+    compare_folders,
+    describe_folder,
+    frechet_distance,
+    kernel_distance,
+    nearest,
+    precision_recall,
+    psnr,
+    ssim,
+    verification,
+)
+from mien.report import Step
 
 
 @pytest.fixture
@@ -96,12 +109,31 @@ def test_kernel_distance_of_one_distribution_is_about_zero(gen) -> None:
     assert kernel_distance(x, y + 1) > 1
 
 
+def test_kernel_distance_over_subsets_is_the_mean_of_their_estimates(gen) -> None:
+    x, y = torch.randn(2, 60, 3, generator=gen)
+    whole = kernel_distance(x, y + 1, num_subsets=3, subset_size=60)
+    assert whole == pytest.approx(kernel_distance(x, y + 1))  # every subset is everything
+    some = kernel_distance(x, y + 1, num_subsets=200, subset_size=20)
+    assert some == pytest.approx(whole, rel=0.1)  # unbiased
+    assert some == kernel_distance(x, y + 1, num_subsets=200, subset_size=20)
+    with pytest.raises(InputError, match="subsets of at least 2"):
+        kernel_distance(x, y, subset_size=1)
+
+
 def test_precision_and_recall_of_a_set_that_covers_half() -> None:
     line = torch.arange(20.0)[:, None]
     reference = torch.cat([line, line + 1000])
     assert precision_recall(line, reference) == (1.0, 0.5)
     assert precision_recall(reference, line) == (0.5, 1.0)
     assert precision_recall(line + 0.5, line + 5000) == (0.0, 0.0)
+
+
+def test_precision_and_recall_do_not_depend_on_the_blocks(gen, monkeypatch) -> None:
+    x, y = torch.randn(2, 70, 3, generator=gen)
+    whole = precision_recall(x, y[:50])
+    monkeypatch.setattr("mien.metrics.ROWS", 16)
+    assert precision_recall(x, y[:50]) == whole
+    assert 0 < whole[0] < 1
 
 
 def test_nearest_finds_the_row_and_the_distance() -> None:
@@ -116,6 +148,40 @@ def test_sets_must_fit(metric) -> None:
         metric(torch.zeros(9, 3), torch.zeros(9, 4))
     with pytest.raises(InputError, match="two sets"):
         metric(torch.zeros(9, 3), torch.zeros(0, 3))
+
+
+def write_pictures(folder: Path, levels: list[int], size: tuple[int, int] = (8, 8)) -> Path:
+    folder.mkdir(exist_ok=True)
+    for i, level in enumerate(levels):
+        PIL.Image.new("RGB", size, (level, 0, 255)).save(folder / f"{size[0]}_{i:02}.png")
+    return folder
+
+
+def colours(img: torch.Tensor) -> torch.Tensor:
+    return img.mean((2, 3))
+
+
+def test_a_folder_is_described_in_the_order_of_its_paths(tmp_path) -> None:
+    write_pictures(tmp_path, [0, 51, 102], size=(8, 8))
+    write_pictures(tmp_path / "more", [153, 255], size=(9, 8))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    steps: list[Step] = []
+    features = describe_folder(tmp_path, colours, batch_size=2, on_step=steps.append)
+    torch.testing.assert_close(features[:, 0], torch.tensor([-1, -0.6, -0.2, 0.2, 1]))
+    assert (steps[-1].done, steps[-1].total) == (5, 5)
+
+
+def test_folders_are_compared_by_any_features(tmp_path) -> None:
+    a = write_pictures(tmp_path / "a", [10, 40, 90, 200, 220])
+    b = write_pictures(tmp_path / "b", [15, 45, 80, 190, 230])
+    scores = compare_folders(a, b, colours, judge="colours")
+    x, y = (describe_folder(folder, colours) for folder in (a, b))
+    assert (scores.judge, scores.num, scores.num_reference) == ("colours", 5, 5)
+    assert scores.fid == pytest.approx(frechet_distance(x, y))
+    assert scores.kid == pytest.approx(kernel_distance(x, y))  # of fewer pictures than a subset has
+    assert (scores.precision, scores.recall) == precision_recall(x, y)
+    with pytest.raises(InputError, match="no pictures in"):
+        compare_folders(a, tmp_path / "none", colours, judge="")
 
 
 def test_verification_of_pairs_that_a_threshold_tells_apart() -> None:

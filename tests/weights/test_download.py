@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,9 +14,17 @@ import pytest
 
 from mien.errors import HashMismatchError, MienError, WeightsError
 from mien.report import Step
-from mien.weights.download import Download, default_cache, fetch, is_offline
+from mien.weights.download import Download, cached, default_cache, direct_address, fetch, is_offline
 
 CONTENT = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PAGES = {
+    "page": b"<html>log in</html>",
+    "hidden page": b"\n <!DOCTYPE html><html>hello</html>",
+    "quota": b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head></html>",
+    "warning": b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head></html>",
+    "login": b"<!doctype html><html><body>You need access</body></html>",
+}
 
 
 @dataclass
@@ -25,6 +34,8 @@ class Server:
     url: str = ""
     plan: list[str] = field(default_factory=lambda: ["whole"])
     ranges: list[str | None] = field(default_factory=list)
+    conditions: list[str | None] = field(default_factory=list)
+    etag: str = ""
 
     def wanted(self, content: bytes = CONTENT, name: str = "file.bin") -> Download:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -42,15 +53,20 @@ def server() -> Iterator[Server]:
             what = state.plan.pop(0) if len(state.plan) > 1 else state.plan[0]
             asked = self.headers.get("Range")
             state.ranges.append(asked)
+            condition = self.headers.get("If-Range")
+            state.conditions.append(condition)
+            if condition not in (None, state.etag):
+                asked = None
             start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and what != "no ranges" else 0
             if what.isdigit():
                 self.send_error(int(what))
                 return
-            body = {"page": b"<html>log in</html>", "other": CONTENT[::-1], "longer": CONTENT * 2}.get(what, CONTENT)
+            body = {**PAGES, "other": CONTENT[::-1], "longer": CONTENT * 2}.get(what, CONTENT)
+            kind = "text/html; charset=utf-8" if what in PAGES and what != "hidden page" else "application/octet-stream"
             self.send_response(206 if start else 200)
-            self.send_header(
-                "Content-Type", "text/html; charset=utf-8" if what == "page" else "application/octet-stream"
-            )
+            self.send_header("Content-Type", kind)
+            if state.etag:
+                self.send_header("ETag", state.etag)
             self.send_header("Content-Length", str(len(body) - start))
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -185,3 +201,99 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("MIEN_CACHE")
     assert default_cache().is_absolute()
     assert "mien" in default_cache().parts
+
+
+# ---- Where the publisher says less
+
+
+def unknown(server: Server, **facts: object) -> Download:
+    values = {"url": f"{server.url}/file.bin", "sha256": None, "size_bytes": None, "license": "CC0"} | facts
+    return Download(**values)  # type: ignore[arg-type]
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    return {name: record["sha256"] for name, record in json.loads((folder / "hashes.json").read_text()).items()}
+
+
+def test_a_file_without_a_hash_is_trusted_on_first_use(server: Server, tmp_path: Path) -> None:
+    steps: list[Step] = []
+    path = fetch(unknown(server), cache=tmp_path, on_step=steps.append)
+    assert path.read_bytes() == CONTENT
+    assert recorded(tmp_path) == {"file.bin": SHA256}
+    assert steps[-1].total == len(CONTENT)
+    server.plan = ["other"]
+    path.write_bytes(b"changed on the disk")
+    with pytest.raises(HashMismatchError, match="not the expected one"):
+        fetch(unknown(server), cache=tmp_path, attempts=1)
+    server.plan = ["whole"]
+    assert fetch(unknown(server), cache=tmp_path).read_bytes() == CONTENT
+
+
+def test_the_beginning_of_a_hash_is_checked_and_the_rest_recorded(server: Server, tmp_path: Path) -> None:
+    fetch(unknown(server, sha256=SHA256[:8]), cache=tmp_path)
+    assert recorded(tmp_path) == {"file.bin": SHA256}
+    with pytest.raises(HashMismatchError, match="not the expected one, 00000000"):
+        fetch(unknown(server, sha256="00000000", filename="another.bin"), cache=tmp_path, attempts=1)
+
+
+def test_a_file_put_there_by_hand_is_recorded(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    assert fetch(unknown(server), cache=tmp_path, offline=True).is_file()
+    assert recorded(tmp_path) == {"file.bin": SHA256}
+    assert cached(unknown(server), cache=tmp_path) == tmp_path / "file.bin"
+    assert cached(unknown(server, filename="absent"), cache=tmp_path) is None
+    assert not server.ranges
+
+
+def test_without_a_hash_the_server_must_vouch_for_the_first_half(server: Server, tmp_path: Path) -> None:
+    server.plan = ["cut", "whole"]
+    assert fetch(unknown(server), cache=tmp_path, pause_s=0).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=0-", "bytes=0-"]  # nothing said which version it was
+    server.plan, server.etag = ["cut", "whole"], '"one"'
+    server.ranges.clear()
+    assert fetch(unknown(server, filename="b.bin"), cache=tmp_path, pause_s=0).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=0-", "bytes=300000-"]
+    assert server.conditions[-1] == '"one"'
+
+
+def test_a_file_that_changes_between_two_halves_starts_again(server: Server, tmp_path: Path) -> None:
+    server.plan, server.etag = ["cut"], '"one"'
+    with pytest.raises(WeightsError, match="cut after 300000 of 1024000"):
+        fetch(unknown(server), cache=tmp_path, attempts=1)
+    server.plan, server.etag = ["whole"], '"two"'
+    assert fetch(unknown(server), cache=tmp_path).read_bytes() == CONTENT
+    assert names(tmp_path) == ["file.bin", "hashes.json"]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("quota", "over its download quota at Google Drive"),
+        ("warning", "Google Drive's warning that it scans no large file"),
+        ("login", "behind a login"),
+        ("hidden page", "a web page instead of the file"),
+    ],
+)
+def test_pages_are_recognised_as_what_they_are(server: Server, tmp_path: Path, what: str, message: str) -> None:
+    server.plan = [what]
+    with pytest.raises(WeightsError, match=message) as info:
+        fetch(unknown(server), cache=tmp_path)
+    assert str(tmp_path / "file.bin") in info.value.hint
+    assert names(tmp_path) == []
+    assert len(server.ranges) == 1
+
+
+def test_links_of_google_drive_lead_to_the_file() -> None:
+    wanted = "https://drive.usercontent.google.com/download?id=1a_B-2&export=download&confirm=t"
+    for link in ("file/d/1a_B-2/view?usp=sharing", "uc?id=1a_B-2", "uc?export=download&id=1a_B-2", "open?id=1a_B-2"):
+        assert direct_address(f"https://drive.google.com/{link}") == wanted
+    for other in ("https://example.com/uc?id=1", "https://drive.google.com/drive/folders/1", "https://mega.nz/#!a!b"):
+        assert direct_address(other) == other
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"file.bin": {"sha256": "short"}}', '{"file.bin": 3}'])
+def test_a_damaged_record_of_hashes_is_said(server: Server, tmp_path: Path, content: str) -> None:
+    (tmp_path / "hashes.json").write_text(content)
+    with pytest.raises(MienError, match=r"hashes\.json"):
+        fetch(unknown(server), cache=tmp_path)
+    assert not server.ranges

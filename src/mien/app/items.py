@@ -66,14 +66,17 @@ def check_out(out: Path, inputs: Iterable[Path] = (), *, suffix: str = ".png") -
     check_outdir(out.parent)
 
 
-def check_network(network: str) -> None:
-    """Refuse a generator that is not there, before any work.
+def check_network(network: str, *, commercial: bool = False) -> None:
+    """Refuse a generator that is not there, or whose terms forbid commercial use where that is asked, before any work.
 
     Raises:
-        WeightsError: there is none of that name.
+        WeightsError: there is none of that name, or it must not be used.
     """
+    from mien.weights.licences import require_commercial
     from mien.weights.load import find_weights
 
+    if commercial:
+        require_commercial([network])
     find_weights(network)
 
 

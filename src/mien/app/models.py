@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.app.options import Commercial
 from mien.app.screen import Bars, note
 from mien.errors import InputError
 
@@ -21,7 +22,6 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Weights: list, look into, fetch, convert, check, terms.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-Commercial = Annotated[bool, typer.Option("--commercial", help="Only weights that may be used commercially.")]
 Weights = Annotated[str, typer.Argument(help="A file, a name, or hf://owner/name.", metavar="FILE-or-NAME")]
 
 
@@ -62,7 +62,10 @@ def list_(
         bundled = {name: licence for name, licence in bundled.items() if licence.commercial == "yes"}
     if as_json:
         rows = [_row(entry, (cache / entry.download.name).is_file()) for entry in entries]
-        shipped = [{"name": name, **asdict(licence)} for name, licence in bundled.items()]
+        shipped = [
+            {"name": name, "licence": licence.name, "commercial": licence.commercial, "cached": True}
+            for name, licence in bundled.items()
+        ]
         typer.echo(json.dumps({"bundled": shipped, "zoo": rows}, indent=1))
         return
     from rich.console import Console
@@ -190,7 +193,7 @@ def convert(
     from mien.weights.load import find_weights
 
     path = find_weights(source)
-    check_out(target, [path])
+    check_out(target, [path], suffix=target.suffix.lower())
     typer.echo(convert_file(path, target, format=format_, role=role))
 
 

@@ -12,6 +12,7 @@ from mien.app.settings import DEVICES, PRECISIONS
 __all__ = [
     "Aligned",
     "Class",
+    "Commercial",
     "Device",
     "FaceIdx",
     "Method",
@@ -30,7 +31,9 @@ __all__ = [
 PRECISION_HELP = f"{PRECISIONS[0]} (exact) or {PRECISIONS[1]} (fast where the hardware has it)"
 SEED_HELP = "Of everything random"
 
-Network = Annotated[str, typer.Option("--network", help="Generator: a bundled name or a .safetensors file.")]
+Network = Annotated[
+    str, typer.Option("--network", help="Generator: a name (mien models list), a file or hf://owner/name.")
+]
 Device = Annotated[str, typer.Option("--device", help=f"{', '.join(DEVICES[:-1])} or {DEVICES[-1]}.")]
 Precision = Annotated[str, typer.Option("--precision", help=f"{PRECISION_HELP}.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help=f"{SEED_HELP}.")]
@@ -47,4 +50,7 @@ Method = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Most steps of the optimiser.")]
 Psi = Annotated[float, typer.Option("--psi", help="Truncation: 1 all variety, 0 the mean face.")]
+Commercial = Annotated[
+    bool, typer.Option("--commercial", help="Refuse weights whose terms forbid commercial use, or are not known.")
+]
 Class = Annotated[int | None, typer.Option("--class", min=0, help="Class, of a generator that has classes.")]

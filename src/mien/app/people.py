@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import check_network, check_out, check_outdir
-from mien.app.options import Class, Device, Network, Out, Outdir, Precision, Psi, Seed
+from mien.app.options import Class, Commercial, Device, Network, Out, Outdir, Precision, Psi, Seed
 from mien.app.screen import Bars
 from mien.app.settings import DEFAULT_NETWORK, NOISE_MODES
 from mien.app.text import CODE_SUFFIX, parse_classes, parse_layers, parse_people, parse_seeds
@@ -60,6 +60,7 @@ def generate(
     device: Device = "auto",
     precision: Precision = "fp32",
     seed: Seed = 0,
+    commercial: Commercial = False,
 ) -> None:
     """Invent people: seed<N>.png, or seed<N>_class<K>.png.
 
@@ -71,7 +72,7 @@ def generate(
     numbers = parse_seeds(seeds)
     kinds = [None] if classes is None else parse_classes(classes)
     check_outdir(outdir)
-    check_network(network)
+    check_network(network, commercial=commercial)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     wanted = [(number, kind) for number in numbers for kind in kinds]
     with Bars() as bars:
@@ -94,6 +95,7 @@ def style_grid(
     device: Device = "auto",
     precision: Precision = "fp32",
     seed: Seed = 0,
+    commercial: Commercial = False,
 ) -> None:
     """Mix styles as the papers' tables do: every person on the left with LAYERS of everyone above.
 
@@ -104,7 +106,7 @@ def style_grid(
 
     shapes, styles = parse_people(rows), parse_people(cols)
     check_out(out)
-    check_network(network)
+    check_network(network, commercial=commercial)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     idx = parse_layers(layers, studio.G.num_ws)
     table = studio.style_table(_people(studio, shapes, psi, class_idx), _people(studio, styles, psi, class_idx), idx)
@@ -135,6 +137,7 @@ def interpolate(
     device: Device = "auto",
     precision: Precision = "fp32",
     seed: Seed = 0,
+    commercial: Commercial = False,
 ) -> None:
     """Walk from person to person and back to the first, smoothly, as a video that can be looped.
 
@@ -147,7 +150,7 @@ def interpolate(
     if not people:
         raise InputError("nobody to walk to", hint="give --seeds 1,2,3, or codes that `mien invert` wrote")
     check_out(out, codes or [], suffix=".mp4")
-    check_network(network)
+    check_network(network, commercial=commercial)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     walk = studio.walk(_people(studio, people, psi, class_idx), frames)
     save_mp4(_shown(walk, frames), out, fps=fps)

@@ -24,7 +24,20 @@ from mien.weights.unpickle import Record, read_tree
 
 __all__ = ["READERS", "ROLES", "WRITERS", "choose", "convert", "describe", "read_checkpoint", "verify"]
 
-READERS: tuple[str, ...] = ()
+READERS = (
+    "nvidia",
+    "tensorflow",
+    "lernapparat",
+    "genforce",
+    "foreign",
+    "nvidia_names",
+    "rosinality",
+    "wrapped",
+    "mmagic",
+    "pix2pix",
+    "animegan",
+    "published",
+)
 """Files of this folder that read a format; the first that says it matches is asked."""
 
 WRITERS = {"nvidia": "nvidia_names", "rosinality": "rosinality"}
