@@ -392,7 +392,7 @@ class Studio:
         pictures = []
         for seed in seeds:
             ws = sample_ws(self.G, [seed], truncation_psi=psi, class_idx=class_idx)
-            noise_seed = ((self.seed << 32) + seed) % 2**64
+            noise_seed = int(np.random.SeedSequence([self.seed, seed]).generate_state(1)[0])  # 32 bits: a CPU's all
             pictures += to_pil(synthesize(self.G, ws, noise_mode=noise_mode, seed=noise_seed, dtype=self.dtype))
         return pictures
 
