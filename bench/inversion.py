@@ -1,10 +1,12 @@
 """Measure inversion and edits on people who were kept out of all training, with an independent judge.
 
     python bench/inversion.py faces128.zip --judge JUDGE.py [--num 24] [--network faces-64] [--outdir out/bench]
+        [--methods encoder,optimize,pti,hybrid]
 
+Edits are made to what every method but the encoder's found, since changed weights must still let a face be edited.
 Each person's crop is enlarged to 256 px; so are the renders, so that sizes agree. JUDGE.py is a program with a class
 `Judge` whose `pair(image, image)` gives identity, smile, yaw and SSIM; nothing of it was a loss, a target or a chooser
-of anything here. Prints a table in Markdown; pictures go to --outdir.
+of anything here. Prints tables in Markdown; pictures go to --outdir.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ class Bench:
         cells = " | ".join(f"{x:.3f}" for x in numbers)
         return f"| {method} | {cells} | {len(rows) - len(good)} | {time_s:.1f} |"
 
-    def edits(self, codes: list[Inversion]) -> list[str]:
+    def edits(self, method: str, codes: list[Inversion]) -> list[str]:
         """Rows of the table of edits."""
         before = self.renders(codes)
         sheet, lines, turned = list(before), [], {}
@@ -105,7 +107,7 @@ class Bench:
             lines.append(f"| {name} | {len(some)} | {rise:+.3f} | {turn:+.1f} | {same:.3f} | {len(rows) - len(good)} |")
         left, right = turned["yaw=-2"], turned["yaw=+2"]
         span = mean([right[i] - left[i] for i in left.keys() & right.keys()])
-        save_png(grid(sheet, columns=len(codes)), self.outdir / "edits.png")
+        save_png(grid(sheet, columns=len(codes)), self.outdir / f"edits-{method}.png")
         return [*lines, "", f"From yaw=-2 to yaw=+2 the head turns {span:.1f} degrees in the mean."]
 
 
@@ -117,6 +119,7 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=8, help="people that settings were tried on")
     parser.add_argument("--network", default="faces-64")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--methods", default="encoder,optimize,pti,hybrid")
     parser.add_argument("--outdir", type=Path, default=Path("out/bench"))
     parser.add_argument("--cache", type=Path, default=Path("out/cache"))
     args = parser.parse_args()
@@ -124,14 +127,17 @@ def main() -> None:
     bench = Bench(studio, people(args.data, args.num, args.cache, skip=args.skip), load_judge(args.judge), args.outdir)
     print("| method | identity | SSIM | PSNR | yaw error, degrees | expression error | no face | seconds a face |")
     print("|---|---|---|---|---|---|---|---|")
-    methods = ("encoder", "optimize") if studio.encoder is not None else ("optimize",)
-    for method in methods:
-        codes, time_s = bench.invert(method, args.steps)
-        print(bench.against_crops(method, codes, time_s), flush=True)
-    if studio.directions.directions:
-        print("\n| edit | faces | smile | yaw, degrees | identity to the unedited render | no face |")
-        print("|---|---|---|---|---|---|")
-        print("\n".join(bench.edits(codes)))
+    found = {}
+    for method in args.methods.split(","):
+        found[method], time_s = bench.invert(method, args.steps)
+        print(bench.against_crops(method, found[method], time_s), flush=True)
+    for method, codes in found.items():
+        if studio.directions.directions and method != "encoder":
+            print(
+                f"\n| edit after {method} | faces | smile | yaw, degrees | identity to the unedited render | no face |"
+            )
+            print("|---|---|---|---|---|---|")
+            print("\n".join(bench.edits(method, codes)))
 
 
 if __name__ == "__main__":

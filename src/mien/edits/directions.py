@@ -33,7 +33,7 @@ class Direction:
     """One direction.
 
     Attributes:
-        vector: [w_dim], the move of strength 1.
+        vector: the move of strength 1, [w_dim] for all rows or [len(layers), w_dim] for each its own.
         layers: rows of ws that it moves.
         unit: what one standard deviation is, in the attribute's own unit ("0.31 of full smile", "11.2 degrees").
         std: the same as a number.
@@ -52,7 +52,7 @@ class Direction:
         Raises:
             InputError: the code belongs to another generator.
         """
-        if ws.shape[-1] != len(self.vector) or max(self.layers) >= ws.shape[-2]:
+        if ws.shape[-1] != self.vector.shape[-1] or max(self.layers) >= ws.shape[-2]:
             raise InputError(f"the direction was found for another generator than the code {list(ws.shape)}")
         moved = ws.clone()
         moved[..., list(self.layers), :] += strength * self.vector.to(ws)
@@ -109,6 +109,12 @@ def save_directions(found: DirectionSet, path: Path) -> None:
         part.write_bytes(data)
 
 
+def _is_usable(direction: Direction) -> bool:
+    rows = len(direction.layers)
+    fits = direction.vector.ndim == 1 or (direction.vector.ndim == 2 and len(direction.vector) == rows)
+    return rows > 0 and fits and bool(torch.isfinite(direction.vector).all())
+
+
 def load_directions(path: Path) -> DirectionSet:
     """Read what `save_directions` wrote.
 
@@ -134,6 +140,6 @@ def load_directions(path: Path) -> DirectionSet:
         found = DirectionSet(directions, str(facts["network"]), dict(facts["provenance"]))
     except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError, AttributeError) as err:
         raise WeightsError(f"{path} holds no directions", hint="find them again with `mien train directions`") from err
-    if any(d.vector.ndim != 1 or not d.layers or not torch.isfinite(d.vector).all() for d in directions.values()):
+    if not all(_is_usable(d) for d in directions.values()):
         raise WeightsError(f"{path} holds directions that cannot be used", hint="find them again")
     return found
