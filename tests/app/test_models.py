@@ -94,6 +94,7 @@ def test_pull_prints_where_the_file_is_and_its_terms(cache: Path, monkeypatch: p
     result = mien("models", "pull", "lpips-alex")
     assert result.stdout.strip() == str(cache / "lpips-alex.pth")
     assert "lpips-alex: BSD-2-Clause. Keep the notice." in result.stderr
+    assert "the one that came is recorded" in result.stderr
     assert "downloads are off" in mien("models", "pull", "vgg16", code=1).stderr
     assert "no weights named 'vgg-16'" in mien("models", "pull", "lpips-alex", "vgg-16", code=2).stderr
 

@@ -118,6 +118,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         torch.save(state | change, tmp_path / f"{name}.pth")
         with pytest.raises(WeightsError, match=message):
             load_judge(tmp_path / f"{name}.pth", AlexNet)
+    torch.save({"lin0.model.1.weight": torch.zeros(1, 64, 1, 1)}, tmp_path / "heads.pth")
+    with pytest.raises(WeightsError, match="the heads of LPIPS, which are no network"):
+        read_checkpoint(tmp_path / "heads.pth")
     torch.save({"something": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="none of the networks that judge"):
         load_judge(tmp_path / "other.pth", AlexNet)

@@ -153,9 +153,10 @@ def pull(
             if commercial and name not in listed:
                 require_commercial([path])
             typer.echo(path)
-    for name in listed:
-        licence = find(name).licence
-        note(f"{name}: {licence.name}. {licence.terms}")
+    for entry in map(find, listed):
+        note(f"{entry.name}: {entry.licence.name}. {entry.licence.terms}")
+        if not entry.download.is_pinned:
+            note(f"{entry.name}: nobody states its whole hash; the one that came is recorded, and holds from now on")
 
 
 @app.command()

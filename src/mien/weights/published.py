@@ -32,6 +32,7 @@ SIGNS = {
 }
 """A tensor that a file has => the format's name, and the network."""
 
+HEADS = "lin0.model.1.weight"
 COUNTER = "num_batches_tracked"  # of every batch norm; files of before torch 0.4.1 lack it, and nobody needs it
 CLASSIFIER = "classifier."
 
@@ -63,16 +64,19 @@ def _torchvision(state: dict[str, Tensor]) -> Recipe:
 def matches(tree: Any) -> bool:
     """Tell whether a tree is one of these files."""
     state = _state(tree)
-    return FIRST_CONV in state or any(sign in state for sign in SIGNS)
+    return any(sign in state for sign in (FIRST_CONV, HEADS, *SIGNS))
 
 
 def read(tree: Any) -> Checkpoint:
     """Name the network of such a file.
 
     Raises:
-        WeightsError: it is a relative of one of these networks, but none of them.
+        WeightsError: it is a relative of one of these networks, but none of them, or the heads of LPIPS alone.
     """
     state = _state(tree)
+    if HEADS in state:
+        hint = "they weigh the maps of another network; mien.judges puts both together"
+        raise WeightsError("it holds the heads of LPIPS, which are no network by themselves", hint=hint)
     for sign, (format_name, net) in SIGNS.items():
         if sign in state:
             return Checkpoint(format_name, {"net": Found(Recipe(net, {}), _counted(state))})
