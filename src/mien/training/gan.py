@@ -30,6 +30,7 @@ from mien.nets.encoder import Encoder
 from mien.nets.features import FaceNet
 from mien.nets.stylegan2 import Generator
 from mien.report import Sink, Step, ignore
+from mien.training.critic import Maps
 from mien.training.data import PictureSet
 from mien.training.gan_step import GanConfig, GanTrainer, Perceptual
 from mien.training.grow import grow_discriminator, grow_generator
@@ -41,6 +42,7 @@ from mien.weights.load import save_net
 __all__ = ["Beginning", "collapse_warning", "train_gan", "train_on_people"]
 
 STATE = "state.pt"
+CRITIC_STAGES = 4  # of the face network; the finest is left to the discriminator
 STATS_STEPS = 25  # Steps that one line of stats.jsonl averages.
 Evaluate = Callable[[Generator], Mapping[str, float]]
 """Scores of a generator, such as its Fréchet distance to people outside the training set."""
@@ -157,6 +159,7 @@ def train_gan(
     held_out: Tensor | None = None,
     device: torch.device | str = "cpu",
     perceptual: Perceptual | None = None,
+    maps: Maps | None = None,
     evaluate: Evaluate | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Generator:
@@ -171,6 +174,7 @@ def train_gan(
         held_out: img [N, 3, H, H] of people outside `data`, to draw reconstructions of.
         device: where to train.
         perceptual: see `GanTrainer`.
+        maps: see `GanTrainer`.
         evaluate: scores the moving average every `evaluate_kimg`.
         provenance: facts to save with the weights.
 
@@ -183,7 +187,7 @@ def train_gan(
     side = config.img_resolution
     if data.pixels.shape[1:] != (3, side, side):
         raise InputError(f"the pictures are {list(data.pixels.shape[1:])}, the network wants [3, {side}, {side}]")
-    trainer = GanTrainer(config, data.pixels, torch.device(device), perceptual=perceptual)
+    trainer = GanTrainer(config, data.pixels, torch.device(device), perceptual=perceptual, maps=maps)
     origin = Origin(config.fixed(), data.digest)
     if (state := load_state(run_dir / STATE, origin, trainer.device)) is not None:
         trainer.load_state_dict(state)
@@ -229,7 +233,7 @@ def train_on_people(
     start: Beginning | None = None,
     device: torch.device | str = "cpu",
 ) -> Generator:
-    """Train on `people` with what our face network adds: a perceptual distance, and scores against people held out.
+    """Train on `people` with what our face network adds: a distance, a critic, and scores against others.
 
     Args:
         config: settings; `evaluate_kimg` and `evaluate_pictures` say how often and on how much it is scored.
@@ -260,5 +264,6 @@ def train_on_people(
         held_out=held_out.pixels[:16].float() / 127.5 - 1 if len(held_out) else None,
         device=device,
         perceptual=None if net is None else lambda a, b: perceptual_distance(net.maps(a), net.maps(b)),
+        maps=None if net is None else lambda img: net.maps(img, CRITIC_STAGES)[1:],
         evaluate=evaluate,
     )

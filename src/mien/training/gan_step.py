@@ -31,14 +31,16 @@ from mien.nets.encoder import Encoder
 from mien.nets.precision import dtype_of
 from mien.nets.stylegan2 import Generator
 from mien.training.augment import AdaController, augment
-from mien.training.autoencoder import code_moments, fit_mapping, pyramid_distance
+from mien.training.autoencoder import code_moments, moments_apart, pyramid_distance
+from mien.training.critic import FeatureCritic, Maps
 from mien.training.data import Batches
 from mien.training.ranks import average_, rank, share
 from mien.training.settings import fixed_settings, require_above, require_least, require_share
+from mien.training.whiten import whiten
 
 __all__ = ["PRESETS", "GanConfig", "GanTrainer", "Perceptual"]
 
-FIT_STEPS = 400  # Of the mapping, after an autoencoder start.
+CRITIC_PICTURES = 256  # that the critic takes the spread of its maps from.
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance [N] of two batches of pictures, such as that of our face network."""
 
@@ -60,7 +62,8 @@ class GanConfig:
     encoder_share: float = 0.0  # Share of each batch that reconstructs real pictures, 0 = plain GAN.
     # ------------------------------------------------------------------------------------------------------------------
     kimg: float = 1000.0  # Thousands of real pictures shown to D in all.
-    lr: float = 0.0025  # Adam, (0, 0.99), G and D.
+    lr: float = 0.0015  # Adam, (0, 0.99), G;
+    discriminator_lr: float = 0.0025  # D learns faster, Heusel et al. 2017, arXiv:1706.08500.
     encoder_lr: float = 0.001  # Adam, (0.9, 0.99).
     r1_gamma: float = 0.5  # Karras et al. 2020 (ADA): 0.0002 * resolution^2 / batch_size at the least.
     r1_interval: int = 16  # Steps between two R1 penalties (lazy regularisation).
@@ -71,9 +74,10 @@ class GanConfig:
     ema_kimg: float = 10.0  # Half-life of the moving average,
     ema_rampup: float = 0.05  # but not more than this share of the run so far.
     reconstruction_weight: float = 5.0
+    critic_weight: float = 1.0  # Of what a critic on given maps says of the generator,
+    critic_lr: float = 0.002  # and how it learns; Adam, (0, 0.99).
     perceptual_weight: float = 0.0  # Of the distance given as `perceptual`.
     moments_weight: float = 0.1  # Keeps the encoder's codes unit normal in the autoencoder start.
-    offsets_weight: float = 1.0  # Keeps the rows of a code together.
     latent_weight: float = 0.5  # The encoder finds the code of a generated picture.
     precision: str = "bf16"
     use_compile: bool = True
@@ -86,13 +90,27 @@ class GanConfig:
         dtype_of(self.precision)
         if not 0 <= self.encoder_share < 1:
             raise InputError(f"encoder_share must be from 0 to below 1, got {self.encoder_share}")
+        if self.autoencoder_kimg > 0 and self.z_dim != self.w_dim:
+            raise InputError(f"an autoencoder start needs z_dim = w_dim, got {self.z_dim} and {self.w_dim}")
         if self.autoencoder_kimg > 0 and self.encoder_share == 0:
             raise InputError("an autoencoder start needs an encoder", hint="set encoder_share, for example 0.5")
         require_least(self, 2, "batch_size", "evaluate_pictures")
         require_least(self, 1, "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "encoder_hidden")
-        require_above(self, 0, "kimg", "lr", "encoder_lr", "r1_interval", "pl_interval", "ema_kimg", "ema_rampup")
+        require_above(
+            self,
+            0,
+            "kimg",
+            "lr",
+            "discriminator_lr",
+            "encoder_lr",
+            "critic_lr",
+            "r1_interval",
+            "pl_interval",
+            "ema_kimg",
+            "ema_rampup",
+        )
         require_above(self, 0, "save_kimg", "snapshot_kimg")
-        weights = ("reconstruction_weight", "perceptual_weight", "moments_weight", "offsets_weight", "latent_weight")
+        weights = ("reconstruction_weight", "perceptual_weight", "moments_weight", "latent_weight", "critic_weight")
         require_least(self, 0, "seed", "autoencoder_kimg", "r1_gamma", "pl_weight", "evaluate_kimg", *weights)
         require_share(self, "style_mixing_prob", "ada_target")
 
@@ -103,7 +121,7 @@ class GanConfig:
 
 
 PRESETS = {
-    "faces-64": GanConfig(encoder_share=0.5, autoencoder_kimg=64, perceptual_weight=1.0, snapshot_kimg=8),
+    "faces-64": GanConfig(encoder_share=0.25, autoencoder_kimg=64, perceptual_weight=1.0, snapshot_kimg=8),
     "faces-128": GanConfig(
         img_resolution=128,
         z_dim=512,
@@ -143,6 +161,12 @@ def _frozen(*nets: nn.Module) -> Iterator[None]:
             net.requires_grad_(True)
 
 
+def _adam(net: nn.Module | None, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """An optimiser of a network's weights; of nothing where there is no network."""
+    weights = [nn.Parameter(torch.zeros(1))] if net is None else list(net.parameters())
+    return torch.optim.Adam(weights, lr=lr, betas=betas, eps=1e-8)
+
+
 class GanTrainer:
     """The networks, their optimisers and one step of training.
 
@@ -151,10 +175,17 @@ class GanTrainer:
         pixels: uint8 [N, 3, H, W], the training pictures.
         device: where to train.
         perceptual: distance of pictures for reconstructions, beside that of the pixels.
+        maps: a frozen network's feature maps, for a second critic.
     """
 
     def __init__(
-        self, config: GanConfig, pixels: Tensor, device: torch.device, *, perceptual: Perceptual | None = None
+        self,
+        config: GanConfig,
+        pixels: Tensor,
+        device: torch.device,
+        *,
+        perceptual: Perceptual | None = None,
+        maps: Maps | None = None,
     ) -> None:
         self.config, self.device, self.perceptual = config, device, perceptual
         self.pixels = pixels.to(device)
@@ -169,14 +200,17 @@ class GanTrainer:
         self.E: Encoder | None = None
         if config.encoder_share > 0:
             self.E = Encoder(config.img_resolution, self.G.num_ws, config.w_dim, hidden=config.encoder_hidden)
+        self.critic: FeatureCritic | None = None
+        if maps is not None and config.critic_weight > 0:
+            self.critic = FeatureCritic(maps, self.pixels[:CRITIC_PICTURES].float() / 127.5 - 1, seed=config.seed)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         for net in self.nets().values():
             net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
         ratio = config.r1_interval / (config.r1_interval + 1)  # lazy regularisation, Karras et al. 2020, App. B
-        self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
-        encoder_weights = self.E.parameters() if self.E else [nn.Parameter(torch.zeros(1))]
-        self.opt_E = torch.optim.Adam(encoder_weights, lr=config.encoder_lr, betas=(0.9, 0.99))
+        self.opt_G = _adam(self.G, config.lr, (0.0, 0.99))
+        self.opt_D = _adam(self.D, config.discriminator_lr * ratio, (0.0, 0.99**ratio))
+        self.opt_E = _adam(self.E, config.encoder_lr, (0.9, 0.99))
+        self.opt_C = _adam(self.critic, config.critic_lr, (0.0, 0.99))
         self.ada = AdaController(target=config.ada_target)
         self.ada_p = torch.zeros([], device=device)
         self.pl_mean = torch.zeros([], device=device)
@@ -191,7 +225,7 @@ class GanTrainer:
     def nets(self) -> dict[str, nn.Module]:
         """The networks by their usual names."""
         nets: dict[str, nn.Module] = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
-        return nets | ({"E": self.E} if self.E else {})
+        return nets | ({"E": self.E} if self.E else {}) | ({"critic": self.critic} if self.critic else {})
 
     @property
     def kimg(self) -> float:
@@ -200,7 +234,7 @@ class GanTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a run needs to go on exactly."""
-        optimizers = {"opt_G": self.opt_G, "opt_D": self.opt_D, "opt_E": self.opt_E}
+        optimizers = {"opt_G": self.opt_G, "opt_D": self.opt_D, "opt_E": self.opt_E, "opt_C": self.opt_C}
         return {
             "step": self.step,
             "ada_p": self.ada_p,
@@ -214,7 +248,7 @@ class GanTrainer:
         self.step, self.ada_p, self.pl_mean = state["step"], state["ada_p"], state["pl_mean"]
         for name, net in self.nets().items():
             net.load_state_dict(state[name])
-        for name in ("opt_G", "opt_D", "opt_E"):
+        for name in ("opt_G", "opt_D", "opt_E", "opt_C"):
             optimizer = getattr(self, name)
             wanted = [{"lr": group["lr"], "betas": group["betas"]} for group in optimizer.param_groups]
             optimizer.load_state_dict(state[name])
@@ -244,11 +278,11 @@ class GanTrainer:
         rows = torch.arange(G.num_ws, device=self.device)[None, :, None]
         return torch.where(is_mixed & (rows >= crossover), G.mapping(z[1]), ws)
 
-    def encode_pictures(self, img: Tensor) -> Tensor:
-        """Find the codes [N, num_ws, w_dim] of img [N, 3, H, H]."""
+    def encode_pictures(self, img: Tensor, num_free: int | None = 0) -> Tensor:
+        """Find the codes [N, num_ws, w_dim] of img [N, 3, H, H]; by default in W, all rows alike."""
         assert self.encode is not None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            ws: Tensor = self.encode(img)
+            ws: Tensor = self.encode(img, num_free=num_free)
         return ws
 
     def _score(self, img: Tensor, rng: torch.Generator) -> Tensor:
@@ -256,6 +290,15 @@ class GanTrainer:
             img = augment(img, self.ada_p, rng)
         logits: Tensor = self.discriminate(img, dtype=self.dtype)
         return logits
+
+    def _critic_loss(self, img: Tensor, rng: torch.Generator, *, as_real: bool) -> Tensor:
+        """Ask the critic about pictures moved a little, so that it learns no places by heart."""
+        assert self.critic is not None
+        side = img.shape[-1]
+        most = side // 16
+        dx, dy = torch.randint(0, 2 * most + 1, [2], generator=rng, device=self.device).tolist()
+        img = F.pad(img, (most, most, most, most), mode="reflect")[:, :, dy : dy + side, dx : dx + side]
+        return self.critic.loss(augment(img, self.ada_p, rng), as_real=as_real)
 
     def _reconstruction_loss(self, img: Tensor, real: Tensor) -> Tensor:
         config = self.config
@@ -278,14 +321,26 @@ class GanTrainer:
             optimizer.zero_grad(set_to_none=True)
 
     def _autoencoder_step(self, real: Tensor) -> None:
-        ws = self.encode_pictures(real)
+        ws = self.encode_pictures(real, num_free=None)
         img = self.synthesis(ws, noise_mode="random", dtype=self.dtype)
-        moments, offsets = code_moments(ws)
-        loss = self._reconstruction_loss(img, real)
-        loss = loss + self.config.moments_weight * moments + self.config.offsets_weight * offsets
-        loss.backward()
-        self.scalars |= {"code/moments": moments.detach(), "code/offsets": offsets.detach()}
+        moments = code_moments(ws.mean(dim=1))
+        self.scalars["code/moments"] = moments.detach()
+        (self._reconstruction_loss(img, real) + self.config.moments_weight * moments).backward()
         self._update(self.opt_G, self.opt_E)
+
+    @torch.no_grad()
+    def _end_autoencoder(self) -> None:
+        """Make W the space that the encoder writes to; averages of squared gradients begin anew."""
+        assert self.E is not None
+        E = copy.deepcopy(self.E).cpu()
+        features = torch.cat([self.E.features(some.float() / 127.5 - 1).cpu() for some in self.pixels.split(256)])
+        for G in (self.G, self.G_ema):
+            white, E_white, share = whiten(copy.deepcopy(G).cpu(), E, features, seed=self.config.seed)
+            G.load_state_dict(white.state_dict())
+            self.E.load_state_dict(E_white.state_dict())
+            self.scalars["code/share"] = torch.as_tensor(share)
+        self.opt_G.state.clear()
+        self.opt_E.state.clear()
 
     def _generator_step(self, real: Tensor, rng: torch.Generator) -> Tensor:
         """Train G (and E) and return what was rendered."""
@@ -296,17 +351,23 @@ class GanTrainer:
             coded = self.encode_pictures(real[:num_coded])
             ws = torch.cat([ws, coded])
         img: Tensor = self.synthesis(ws, noise_mode="random", dtype=self.dtype)
-        with _frozen(self.D):
+        with _frozen(self.D, *([self.critic] if self.critic else [])):
             logits = self._score(img, rng)
             loss = F.softplus(-logits).mean()
+            if self.critic is not None:
+                seen = self._critic_loss(img, rng, as_real=True)
+                self.scalars["critic/G"] = seen.detach()
+                loss = loss + config.critic_weight * seen
             self.scalars |= {"loss/G": loss.detach(), "score/fake": logits.detach().mean()}
             if num_coded:
                 loss = loss + self._reconstruction_loss(img[-num_coded:], real[:num_coded])
-                loss = loss + config.offsets_weight * code_moments(coded)[1]
+                drift = moments_apart(coded[:, 0], ws[: len(real) - num_coded, -1].detach())
+                self.scalars["code/drift"] = drift.detach()
+                loss = loss + config.moments_weight * drift
             loss.backward()
         if num_coded:
             drawn = slice(0, len(real) - num_coded)
-            error = (self.encode_pictures(img[drawn].detach()) - ws[drawn].detach()).square().mean()
+            error = (self.encode_pictures(img[drawn].detach())[:, 0] - ws[drawn].detach().mean(dim=1)).square().mean()
             self.scalars["loss/latent"] = error.detach()
             (config.latent_weight * error).backward()
         self._update(self.opt_G, self.opt_E)
@@ -334,6 +395,11 @@ class GanTrainer:
         if self.step % config.r1_interval == 0:
             self._add_r1(real, rng)
         self._update(self.opt_D)
+        if self.critic is not None:
+            told = self._critic_loss(fake, rng, as_real=False) + self._critic_loss(real, rng, as_real=True)
+            told.backward()
+            self._update(self.opt_C)
+            self.scalars["critic/loss"] = told.detach() / 2
         sign = real_logits.detach().sign().mean()
         self.scalars |= {"score/real": real_logits.detach().mean(), "ada/sign": sign}
         if config.ada_target > 0:
@@ -363,12 +429,6 @@ class GanTrainer:
         for kept, new in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
             kept.copy_(new)
 
-    @torch.no_grad()
-    def all_codes(self) -> Tensor:
-        """Mean row of the encoder's code of every training picture, [N, w_dim]."""
-        chunks = self.pixels.split(256)
-        return torch.cat([self.encode_pictures(chunk.float() / 127.5 - 1).mean(dim=1) for chunk in chunks])
-
     # ---- The step ---------------------------------------------------------------------------------------------------
 
     def train_step(self) -> dict[str, Tensor]:
@@ -379,9 +439,7 @@ class GanTrainer:
         if self.kimg < config.autoencoder_kimg:
             self._autoencoder_step(real)
             if (self.step + 1) * config.batch_size / 1000 >= config.autoencoder_kimg:
-                distance = fit_mapping(self.G.mapping, self.all_codes(), num_steps=FIT_STEPS, seed=config.seed)
-                self.scalars["mapping/distance"] = torch.as_tensor(distance)
-                self.G_ema.mapping.load_state_dict(self.G.mapping.state_dict())
+                self._end_autoencoder()
         else:
             fake = self._generator_step(real, rng)
             if config.pl_weight > 0 and self.step % config.pl_interval == 0:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mien.errors import InputError
@@ -88,9 +89,11 @@ def whiten(G: Generator, E: Encoder, features: Tensor, *, seed: int = 0) -> tupl
     weight = (E.base.weight.repeat(num_ws, 1) + E.offsets.weight).double()  # [num_ws*w_dim,hidden]
     bias = ((E.w_avg + E.base.bias).repeat(num_ws) + E.offsets.bias).double()
     center = weight @ features.double().mean(dim=0) + bias
-    values, axes = torch.linalg.eigh(weight @ torch.cov(features.double().T) @ weight.T)
-    share = float(values[-w_dim:].sum() / values.sum())
-    stds, axes = values[-w_dim:].clamp_min(1e-12).sqrt(), axes[:, -w_dim:]
+    values, vectors = torch.linalg.eigh(torch.cov(features.double().T))
+    axes, stds, _ = torch.linalg.svd(weight @ (vectors * values.clamp_min(0).sqrt()), full_matrices=False)
+    share = float(stds[:w_dim].square().sum() / stds.square().sum())
+    spare = max(0, w_dim - len(stds))  # directions that the encoder never uses
+    axes, stds = F.pad(axes[:, :w_dim], (0, spare)), F.pad(stds[:w_dim], (0, spare))
     turn = _rotation(w_dim, torch.Generator().manual_seed(seed + 1))
 
     G, E = copy.deepcopy(G), copy.deepcopy(E)
@@ -101,7 +104,7 @@ def whiten(G: Generator, E: Encoder, features: Tensor, *, seed: int = 0) -> tupl
         shift = center.view(num_ws, w_dim)[row] - from_w[row] @ w_avg
         affine.bias.copy_(affine.bias + affine.weight_gain / affine.bias_gain * (affine.weight.double() @ shift))
         affine.weight.copy_(affine.weight.double() @ from_w[row])
-    to_w = turn.T @ (axes / stds).T
+    to_w = turn.T @ (axes / stds.clamp_min(1e-6)).T
     E.base.weight.copy_(to_w @ weight)
     E.base.bias.copy_(to_w @ (bias - center))
     E.w_avg.copy_(w_avg)
