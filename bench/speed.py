@@ -1,6 +1,7 @@
-"""Speed of StyleGAN2 at 256 px as ratios to the official code, measured in turns in one process.
+"""Speed of generators at 256 px as ratios to the official code, measured in turns in one process.
 
     python bench/speed.py --official DIR      DIR: a checkout of github.com/NVlabs/stylegan2-ada-pytorch
+    python bench/speed.py --network stylegan3-t --official DIR      likewise of github.com/NVlabs/stylegan3
     python bench/speed.py                     own times alone
 
 Random weights, constant noise, no truncation. Each round runs every variant once, one after another, so that other work
@@ -12,6 +13,9 @@ compiler.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
+import re
 import statistics
 import sys
 import time
@@ -25,35 +29,49 @@ import torch
 from torch import Tensor
 
 from mien.atomic import write_text
+from mien.nets import stylegan2, stylegan3
 from mien.nets.compile import compile_synthesis, has_compiler
-from mien.nets.stylegan2 import Generator
 
-KWARGS: dict[str, Any] = dict(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, img_channels=3)
-KWARGS |= dict(mapping_kwargs={"num_layers": 8}, synthesis_kwargs={"channel_base": 16384, "channel_max": 512})
+SIZES: dict[str, Any] = dict(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, img_channels=3)
+NETWORKS: dict[str, dict[str, Any]] = {
+    "stylegan2": dict(mapping_kwargs={"num_layers": 8}, synthesis_kwargs={"channel_base": 16384, "channel_max": 512}),
+    "stylegan3-t": dict(mapping_kwargs={"num_layers": 2}, channel_base=16384, channel_max=512),
+    "stylegan3-r": dict(
+        mapping_kwargs={"num_layers": 2}, channel_base=32768, channel_max=1024, conv_kernel=1, use_radial_filters=True
+    ),
+}
+"""The official 256 px configurations."""
 
 Work = Callable[[], Tensor]
 
 
-def build() -> Generator:
-    """The official 256 px configuration with random weights that make every part count."""
+def build(network: str) -> Any:
+    """A configuration with random weights that make every part count."""
     torch.manual_seed(0)
-    G = Generator(**KWARGS).eval().requires_grad_(False)
-    for block in G.synthesis.blocks():
-        for layer in block.layers():
-            layer.noise_strength.fill_(0.1)
-            layer.bias.normal_(std=0.1)
+    cls = stylegan2.Generator if network == "stylegan2" else stylegan3.Generator
+    G = cls(**SIZES, **NETWORKS[network]).eval().requires_grad_(False)
+    for name, p in G.synthesis.named_parameters():
+        if name.endswith("noise_strength"):
+            p.fill_(0.1)
+        elif name.endswith("bias") and "affine" not in name:
+            p.normal_(std=0.1)
     return G
 
 
-def build_official(folder: Path, G: Generator) -> torch.nn.Module:
+def build_official(folder: Path, network: str, state: dict[str, Tensor]) -> torch.nn.Module:
     """The official network with the same weights."""
     sys.path.insert(0, str(folder))
     sys.modules.setdefault("requests", ModuleType("requests"))  # the official code imports it for downloads
+    if importlib.util.find_spec("pkg_resources") is None:  # and this to compare versions; setuptools dropped it
+        versions: Any = sys.modules.setdefault("pkg_resources", ModuleType("pkg_resources"))
+        versions.parse_version = lambda text: [int(part) for part in re.findall(r"\d+", text)[:3]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from training.networks import Generator as Official  # type: ignore[import-not-found]
-    official = Official(**KWARGS).eval().requires_grad_(False)
-    official.load_state_dict(G.state_dict())
+        module = importlib.import_module(
+            "training.networks" if network == "stylegan2" else "training.networks_stylegan3"
+        )
+        official = module.Generator(**SIZES, **NETWORKS[network]).eval().requires_grad_(False)
+    official.load_state_dict(state)
     return official
 
 
@@ -78,7 +96,7 @@ def without_gradient(render: Callable[[Tensor], Tensor], ws: Tensor) -> Work:
     return work
 
 
-def renderers(G: Generator, official: torch.nn.Module | None) -> dict[str, Callable[[Tensor], Tensor]]:
+def renderers(G: Any, official: Any | None) -> dict[str, Callable[[Tensor], Tensor]]:
     """Ways to turn ws into pictures; the first one is what the others are compared with."""
     found: dict[str, Callable[[Tensor], Tensor]] = {}
     if official is not None:
@@ -86,7 +104,9 @@ def renderers(G: Generator, official: torch.nn.Module | None) -> dict[str, Calla
     plain = {"fp32": torch.float32, "bf16": torch.bfloat16}
     for name, dtype in plain.items():
         found[name] = lambda ws, dtype=dtype: G.synthesis(ws, noise_mode="const", dtype=dtype)
-    if has_compiler():
+    if has_compiler() and isinstance(
+        G, stylegan2.Generator
+    ):  # StyleGAN3's time is in products that are compiled already
         compiled = compile_synthesis(G.synthesis)
         for name, dtype in plain.items():
             found[f"{name} compiled"] = lambda ws, dtype=dtype: compiled(ws, noise_mode="const", dtype=dtype)
@@ -133,16 +153,18 @@ def report(title: str, works: dict[str, Work], rounds: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NETWORKS, default="stylegan2")
     parser.add_argument("--official", type=Path, help="checkout of the official code")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="comma-separated names of variants")
     parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--gradient", action=argparse.BooleanOptionalAction, default=True, help="time that, too")
     parser.add_argument("--out", type=Path, help="file for the tables, markdown")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    G = build()
-    official = build_official(args.official, G) if args.official else None
+    G = build(args.network)
+    official = build_official(args.official, args.network, G.state_dict()) if args.official else None
     ways = renderers(G, official)
     if args.only:
         wanted = args.only.split(",")
@@ -153,7 +175,8 @@ def main() -> None:
     for batch in map(int, args.batches.split(",")):
         works = {name: without_gradient(render, ws[:batch]) for name, render in ways.items()}
         lines += report(f"render, batch {batch}", works, args.rounds)
-    lines += report("forward + backward to ws", {n: with_gradient(r, ws[:1]) for n, r in ways.items()}, args.rounds)
+    if args.gradient:
+        lines += report("forward + backward to ws", {n: with_gradient(r, ws[:1]) for n, r in ways.items()}, args.rounds)
     text = "\n".join(lines)
     print(text)
     if args.out:
