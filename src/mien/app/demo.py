@@ -105,7 +105,8 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
             save_png(grid(pictures, columns=len(pictures)), outdir / f"people_{name}.png")
     with clock.stage("mix people"):
         layers = range(studio.G.num_ws // 2, studio.G.num_ws)
-        table = studio.style_table(*([studio.seed_code(seed, psi=PSI) for seed in seeds] for seeds in MIXED), layers)
+        shapes, styles = ([studio.seed_code(seed, psi=PSI) for seed in seeds] for seeds in MIXED)
+        table = studio.style_table(shapes, styles, layers)
         save_png(grid([image for row in table for image in row], columns=len(table[0])), outdir / "people_mixed.png")
         table[0][0] = PIL.Image.new("RGB", table[0][0].size, PAPER)
 

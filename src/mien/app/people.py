@@ -146,7 +146,7 @@ def interpolate(
     from mien.app.studio import Studio
     from mien.video import save_mp4
 
-    people = [*(codes or []), *([] if seeds is None else parse_seeds(seeds))]
+    people: list[int | Path] = [*(codes or []), *([] if seeds is None else parse_seeds(seeds))]
     if not people:
         raise InputError("nobody to walk to", hint="give --seeds 1,2,3, or codes that `mien invert` wrote")
     check_out(out, codes or [], suffix=".mp4")

@@ -415,7 +415,7 @@ class Studio:
         Raises:
             InputError: nobody, or the code of another generator.
         """
-        own_noise = getattr(self.G.synthesis, "noise_maps", tuple)()
+        own_noise: Sequence[Tensor] = getattr(self.G.synthesis, "noise_maps", tuple)()
         return map(self.picture, walk(codes, num_frames, own_noise))
 
     def picture(self, inversion: Inversion) -> Image:

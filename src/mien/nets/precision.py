@@ -59,10 +59,11 @@ def _products(precision: str) -> Iterator[None]:
 
 def _exact_convolutions() -> list[tuple[Any, str, object]]:
     """The settings of cuDNN that mean float32: owner, name, value."""
-    from torch.backends import cudnn
+    import torch
 
+    cudnn: Any = torch.backends.cudnn
     try:
-        getattr(cudnn, "allow_tf32")  # noqa: B009
+        _ = cudnn.allow_tf32
     except RuntimeError:  # the caller uses the names of torch 2.9, beside which this one may not be read
         return [(cudnn.conv, "fp32_precision", "ieee"), (cudnn.rnn, "fp32_precision", "ieee")]
     return [(cudnn, "allow_tf32", False)]
