@@ -24,6 +24,7 @@ from mien.weights.checkpoint import Found, Recipe
 __all__ = ["FORMER_NAMES", "NETS", "Built", "build", "check_numbers", "expected_net", "net_class", "refuse"]
 
 NETS = (
+    "animegan.AnimeGenerator",
     "arcface.ArcFace",
     "detector.Detector",
     "discriminator.Discriminator",
@@ -31,7 +32,10 @@ NETS = (
     "features.FaceNet",
     "inception.Inception",
     "lpips.LPIPS",
+    "pix2pix.PatchDiscriminator",
+    "pix2pix.UnetGenerator",
     "psp.PspEncoder",
+    "stylegan1.Generator",
     "stylegan2.Generator",
     "stylegan3.Generator",
     "vgg.AlexNet",
@@ -141,7 +145,7 @@ def check_shapes(file: str, found: Mapping[str, list[int]], expected: Mapping[st
 def _checked(file: str, name: str, tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
         refuse(file, f"{name} is {tensor.dtype}, its network wants {like.dtype}")
-    tensor = tensor.to(like.dtype)
+    tensor = tensor.detach().to(like.dtype)
     if not math.isfinite(tensor.sum(dtype=torch.float64)):
         refuse(file, f"{name} has values that are not finite", hint="the training that wrote it diverged")
     return tensor

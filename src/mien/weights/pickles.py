@@ -17,12 +17,13 @@ from typing import Any, ClassVar, NoReturn
 
 from mien.errors import UnsafeWeightsError, WeightsError
 
-__all__ = ["DAMAGE", "HARMLESS", "Budget", "Machine", "Maker", "Name", "Pending", "Record", "refuse"]
+__all__ = ["DAMAGE", "HARMLESS", "MAX_NAME", "Budget", "Machine", "Maker", "Name", "Pending", "Record", "refuse"]
 
 MAX_OPCODES = 1_000_000  # StyleGAN3 with its discriminator takes 30,000
 MAX_INDEX = 2**32
 DAMAGE = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, struct.error)
 MAX_KEY = 2**61  # beyond it integers share their hash, and a dict of them costs quadratic time
+MAX_NAME = 500
 LONG_BYTES = 1024  # longer byte strings stay where they are in the file
 HARMLESS = "get the file again; it is damaged or of another kind"
 SAFER = "if you trust its maker, ask for a state dict or a .safetensors file; nothing in this one was run"
@@ -404,7 +405,10 @@ def _kind(value: Any) -> str:
 
 
 def _key(value: Any) -> Any:
-    """Let through what is quick to hash: no tuples, which may be deep, and no numbers made to collide."""
-    if not isinstance(value, str | bytes | None) and not (isinstance(value, int) and abs(value) < MAX_KEY):
+    """Let through what is quick to hash: no tuples, which may be deep, no numbers made to collide, no endless names."""
+    if isinstance(value, str | bytes):
+        if len(value) > MAX_NAME:
+            refuse(f"a name has {len(value)} letters")
+    elif value is not None and not (isinstance(value, int) and abs(value) < MAX_KEY):
         refuse(f"a key is a {_kind(value)}")
     return value

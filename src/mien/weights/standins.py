@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.weights.pickles import Budget, Machine, Maker, Name, Pending, Record, refuse
+from mien.weights.pickles import MAX_NAME, Budget, Machine, Maker, Name, Pending, Record, refuse
 
 __all__ = ["DTYPES", "NAMES", "PERSISTENT", "TENSORFLOW", "Storage"]
 
@@ -175,8 +175,8 @@ def _from_buffer(machine: Machine, raw: Any, dtype: Any, shape: Any, order: Any)
 def _dict(_: Machine, items: Any = ()) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in items.items() if isinstance(items, dict) else items:
-        if not isinstance(key, str):
-            refuse("a dict made of a list has a key that is not text")
+        if not isinstance(key, str) or len(key) > MAX_NAME:
+            refuse("a dict made of a list has a key that is no name")
         made[key] = value
     return made
 
@@ -194,6 +194,11 @@ def _encoded(_: Machine, text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(_: Machine) -> bytes:
+    """`bytes()`, how protocol 2 writes that there are none."""
+    return b""
+
+
 def _size(_: Machine, sizes: Any) -> tuple[int, ...]:
     return _shape(sizes)
 
@@ -209,6 +214,8 @@ def _persistent(_: Machine, meta: Any) -> Record:
     """Keep the class's name and the attributes; the source text that travels with them is let go unread."""
     if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
         refuse("an object of NVIDIA's persistence is not a class")
+    if len(meta["class_name"]) > MAX_NAME:
+        refuse("a class has an endless name")
     return Record(PERSISTENT, (meta["class_name"],), meta.get("state"))
 
 
@@ -238,6 +245,7 @@ NAMES: dict[str, Maker | None] = {
     **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": _from_buffer for core in ("core", "_core")},
+    "__builtin__.bytes": _no_bytes,
     "__builtin__.set": _set,
     "_codecs.encode": _encoded,
     "builtins.set": _set,

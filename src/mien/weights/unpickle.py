@@ -30,7 +30,7 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89PNG", "a picture", "give a file of weights"),
     (b"\xff\xd8\xff", "a picture", "give a file of weights"),
 )
-FIRST = b"\x80(c]}NIKMJFGSTUVX)"  # how a pickle can begin, whichever its protocol
+FIRST = b"\x80(c]}NILKMJFGSTUVXBC)"  # how a pickle can begin, whichever its protocol
 
 
 def _look(data: memoryview) -> None:
