@@ -63,8 +63,8 @@ class Recorded:
 
 
 @pytest.fixture
-def recorded(data: Path) -> Callable[[str], Recorded]:
-    return lambda name: Recorded(data / f"{name}.npz")
+def recorded(data: Path) -> Callable[..., Recorded]:
+    return lambda name, folder=data: Recorded(folder / f"{name}.npz")
 
 
 @pytest.fixture(scope="session")
@@ -117,9 +117,9 @@ def generic_recipe(name: str, like: Tensor, seed: int) -> Tensor:
     if not like.is_floating_point():
         return like
     r = np.random.RandomState((zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF)
+    n = r.standard_normal(tuple(like.shape))
     if name.endswith("running_var"):
         return torch.from_numpy(0.5 + r.uniform(size=tuple(like.shape))).float()
-    n = r.standard_normal(tuple(like.shape))
     if like.ndim >= 2 and not name.endswith("running_mean"):
         n = n * 1.4 / np.sqrt(np.prod(like.shape[1:]))
     else:
