@@ -148,7 +148,7 @@ class Discriminator(nn.Module):
         img_channels: 3 for RGB.
         architecture: `resnet`, `skip` or `orig`.
         channel_base: feature maps of a block are channel_base / resolution,
-        channel_max: but not more than this.
+        channel_max: but not more than this, one number or one for each block from 4 px up.
         num_fp16_res: kept for files that have it; the call's `dtype` decides.
         conv_clamp: limit of feature maps, None for none.
         cmap_dim: size of the mapped label; by default the width at 4x4.
@@ -164,7 +164,7 @@ class Discriminator(nn.Module):
         img_channels: int,
         architecture: str = "resnet",
         channel_base: int = 32768,
-        channel_max: int = 512,
+        channel_max: int | Sequence[int] = 512,
         num_fp16_res: int = 0,
         conv_clamp: float | None = None,
         cmap_dim: int | None = None,

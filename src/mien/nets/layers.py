@@ -33,9 +33,10 @@ FIR = (1, 3, 3, 1)
 """The filter that smooths what is resampled."""
 
 
-def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature maps of the block at `resolution`."""
-    return min(channel_base // resolution, channel_max)
+def channels_at(resolution: int, channel_base: int, channel_max: int | Sequence[int]) -> int:
+    """Feature maps of the block at `resolution`; `channel_max` limits all, or is one limit per block from 4 px up."""
+    limit = channel_max if isinstance(channel_max, int) else channel_max[resolution.bit_length() - 3]
+    return min(channel_base // resolution, limit)
 
 
 def check_architecture(architecture: str) -> None:

@@ -342,7 +342,7 @@ class SynthesisNetwork(nn.Module):
         img_channels: int,
         *,
         channel_base: int = 32768,
-        channel_max: int = 512,
+        channel_max: int | Sequence[int] = 512,
         num_fp16_res: int = 0,
         **block_kwargs: Any,
     ) -> None:

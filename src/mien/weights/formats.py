@@ -25,11 +25,11 @@ from mien.weights.unpickle import Record, read_tree
 __all__ = ["READERS", "ROLES", "WRITERS", "choose", "convert", "describe", "read_checkpoint", "verify"]
 
 READERS = (
+    "foreign",
     "nvidia",
     "tensorflow",
     "lernapparat",
     "genforce",
-    "foreign",
     "nvidia_names",
     "rosinality",
     "wrapped",
