@@ -150,9 +150,9 @@ def same_sources(now: Mapping[str, str], held: Mapping[str, str]) -> bool:
 
 
 def same_settings(config: Any, held: Mapping[str, Any]) -> bool:
-    """Say whether a header holds these settings; one that it does not know had its default."""
-    now, defaults = (json.loads(json.dumps(asdict(settings))) for settings in (config, type(config)()))
-    return bool(held) and all(held.get(k, defaults[k]) == value for k, value in now.items() if k not in HOW)
+    """Say whether a header holds these settings, all of them: what it does not know may have been otherwise."""
+    now = json.loads(json.dumps(asdict(config)))
+    return all(name in held and held[name] == value for name, value in now.items() if name not in HOW)
 
 
 def read_header(path: Path) -> dict[str, Any]:
