@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL.Image
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mien.atomic import replacing
 from mien.errors import InputError
+from mien.images import PHOTO_SUFFIXES
 
 __all__ = [
     "Batches",
@@ -35,8 +36,6 @@ __all__ = [
     "source_digest",
     "split_people",
 ]
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def is_held_out(identity: str) -> bool:
@@ -127,13 +126,13 @@ class PictureSet:
 def _members(source: Path) -> Iterator[tuple[str, bytes]]:
     if source.is_dir():
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
+            if path.suffix.lower() in PHOTO_SUFFIXES:
                 yield path.relative_to(source).as_posix(), path.read_bytes()
         return
     try:
         with zipfile.ZipFile(source) as archive:
             for name in sorted(archive.namelist()):
-                if name.lower().endswith(PICTURE_SUFFIXES):
+                if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES:
                     yield name, archive.read(name)
     except zipfile.BadZipFile as err:
         raise InputError(f"{source} is damaged or no zip: {err}", hint="give a zip or a folder of pictures") from err
@@ -192,7 +191,7 @@ def load_pictures(source: Path, *, size_px: int, table: Path | None = None, cach
             arrays.append(_square(name, data, size_px))
             names.append(name)
         if not arrays:
-            raise InputError(f"no pictures in {source}", hint=f"known kinds: {', '.join(PICTURE_SUFFIXES)}")
+            raise InputError(f"no pictures in {source}", hint=f"known kinds: {' '.join(sorted(PHOTO_SUFFIXES))}")
         pixels = np.ascontiguousarray(np.stack(arrays).transpose(0, 3, 1, 2))
         if cached:
             with replacing(cached) as part, open(part, "wb") as file:
