@@ -121,7 +121,7 @@ def test_the_version_is_told_once() -> None:
     assert re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1] == mien.__version__  # type: ignore[index]
 
 
-@pytest.mark.parametrize("word", ["torchvision", "breakpoint(", "pdb.set_trace"])
+@pytest.mark.parametrize("word", ["import torchvision", "from torchvision", "breakpoint(", "pdb.set_trace"])
 def test_nothing_unwanted_is_left(word: str) -> None:
     guilty = [path.name for path in SOURCES if word in path.read_text(encoding="utf-8")]
     assert not guilty

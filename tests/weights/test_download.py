@@ -236,6 +236,19 @@ def test_the_beginning_of_a_hash_is_checked_and_the_rest_recorded(server: Server
         fetch(unknown(server, sha256="00000000", filename="another.bin"), cache=tmp_path, attempts=1)
 
 
+def test_offline_tells_a_missing_file_from_a_damaged_one(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="in the cache is damaged or another file, and downloads are off"):
+        fetch(server.wanted(), cache=tmp_path, offline=True)
+
+
+def test_a_hash_that_cannot_be_recorded_is_said(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    (tmp_path / ".hashes.json.lock").mkdir()
+    with pytest.raises(MienError, match=r"cannot record the hash of file\.bin"):
+        cached(unknown(server), cache=tmp_path)
+
+
 def test_a_file_put_there_by_hand_is_recorded(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.bin").write_bytes(CONTENT)
     assert fetch(unknown(server), cache=tmp_path, offline=True).is_file()

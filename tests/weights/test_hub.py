@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -173,3 +179,70 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingExtraError) as info:
         pull_from_hub("hf://anna/faces")
     assert "mien[hub]" in info.value.hint
+
+
+# ---- The library itself, against a small server with the Hub's answers
+
+COMMIT = "c" * 40
+CODE = """
+import sys
+from mien.weights.hub import pull_from_hub
+for address, offline in (("hf://anna/faces", False), ("hf://anna/faces", True), ("hf://bob/none", False)):
+    try:
+        print(pull_from_hub(address, offline=offline))
+    except Exception as err:
+        print(type(err).__name__, err)
+"""
+
+
+def test_the_library_itself_brings_a_file(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    content = make(tmp_path / "small.safetensors").read_bytes()
+    listing = {
+        "id": "anna/faces",
+        "sha": COMMIT,
+        "siblings": [{"rfilename": "small.safetensors"}, {"rfilename": "README.md"}],
+    }
+    tree = [{"type": "file", "path": "small.safetensors", "size": len(content), "oid": "a" * 40}]
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+        def do_GET(self) -> None:
+            body, headers, code = b"{}", {"X-Error-Code": "RepoNotFound"}, 404
+            if self.path.startswith("/api/models/anna/faces"):
+                body = json.dumps(tree if "/tree/" in self.path else listing).encode()
+                headers, code = {"Content-Type": "application/json"}, 200
+            elif self.path.startswith("/anna/faces/resolve/main/small.safetensors"):
+                etag = hashlib.sha256(content).hexdigest()
+                body, headers, code = content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, 200
+            self.send_response(code)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        env = os.environ | {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "0",
+            "MIEN_CACHE": str(tmp_path / "cache"),
+        }
+        result = subprocess.run(
+            [sys.executable, "-c", CODE], capture_output=True, text=True, env=env, timeout=120, check=False
+        )
+        server.shutdown()
+        thread.join()
+    first, again, missing = result.stdout.splitlines()
+    assert first == again, result.stderr
+    assert Path(first).read_bytes() == content
+    assert Path(first).is_relative_to(tmp_path / "cache" / "hub")
+    assert missing == "WeightsError hf://bob/none: there is no such repository"

@@ -77,7 +77,8 @@ def check_network(network: str, *, commercial: bool = False) -> None:
 
     if commercial:
         require_commercial([network])
-    find_weights(network)
+    with Bars() as bars:
+        find_weights(network, on_step=bars)
 
 
 class Failures:

@@ -315,7 +315,8 @@ def fetch(
             return path
         if offline if offline is not None else is_offline():
             hint = f"unset MIEN_OFFLINE, or copy it from {wanted.url} to {path}"
-            raise WeightsError(f"{wanted.name} is not in the cache, and downloads are off", hint=hint)
+            lacks = "in the cache is damaged or another file" if path.is_file() else "is not in the cache"
+            raise WeightsError(f"{wanted.name} {lacks}, and downloads are off", hint=hint)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):  # another process may be fetching it right now
             if not _present(wanted, path):

@@ -14,6 +14,7 @@ from torch import nn
 
 from mien.errors import MissingWeightsError, WeightsError
 from mien.nets.generator import Generator
+from mien.report import Sink, ignore
 from mien.weights.build import NETS, build, refuse
 from mien.weights.checkpoint import Recipe
 from mien.weights.formats import choose, read_checkpoint
@@ -49,10 +50,10 @@ def bundled_names() -> list[str]:
     return sorted(path.stem for path in _bundle().glob(f"*{SUFFIX}") if not path.stem.startswith("directions-"))
 
 
-def find_weights(path_or_name: str | Path) -> Path:
+def find_weights(path_or_name: str | Path, *, on_step: Sink = ignore) -> Path:
     """Return the file of a bundled network, of a path, of a name in the zoo, or of an address `hf://owner/name`.
 
-    What is not in the cache yet is downloaded, unless `MIEN_OFFLINE` forbids it.
+    What is not in the cache yet is downloaded, unless `MIEN_OFFLINE` forbids it; `on_step` hears of the bytes.
 
     Raises:
         MissingWeightsError: there is no such file and no such name.
@@ -67,7 +68,7 @@ def find_weights(path_or_name: str | Path) -> Path:
     if path.is_file():
         return path
     if name in zoo():
-        return pull(name)
+        return pull(name, on_step=on_step)
     known = ", ".join(bundled_names()) or "none in this installation"
     hint = f"give a file, a name that mien models list shows, or a bundled name: {known}"
     raise MissingWeightsError(f"no weights at {name}", hint=hint)

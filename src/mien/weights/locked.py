@@ -58,8 +58,12 @@ def remember(folder: Path, name: str, sha256: str, url: str) -> None:
     Raises:
         MienError: the record cannot be read or written.
     """
-    with FileLock(folder / f".{LOCK_NAME}.lock"):
-        records = _read(folder)
-        if name not in records:
-            records[name] = {"sha256": sha256, "url": url}
-            write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", folder / LOCK_NAME)
+    try:
+        with FileLock(folder / f".{LOCK_NAME}.lock"):
+            records = _read(folder)
+            if name not in records:
+                records[name] = {"sha256": sha256, "url": url}
+                write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", folder / LOCK_NAME)
+    except OSError as err:
+        hint = "make the folder writable, or name another in MIEN_CACHE"
+        raise MienError(f"cannot record the hash of {name} in {folder}: {err.strerror or err}", hint=hint) from err
