@@ -63,8 +63,8 @@ class Recorded:
 
 
 @pytest.fixture
-def recorded(data: Path) -> Callable[..., Recorded]:
-    return lambda name, folder=data: Recorded(folder / f"{name}.npz")
+def recorded(data: Path) -> Callable[[str | Path], Recorded]:
+    return lambda name: Recorded(data / f"{name}.npz")
 
 
 @pytest.fixture(scope="session")

@@ -78,10 +78,12 @@ def sample_ws(
 
 
 def sample_w(G: Generator, num: int, *, seed: int = 0) -> Tensor:
-    """Draw `num` codes w [num, w_dim] from one seed, untruncated: the material of statistics."""
-    z = np.random.RandomState(seed).standard_normal((num, G.z_dim)).astype(np.float32)
+    """Draw `num` codes w [num, w_dim] from one seed, untruncated and of all classes: the material of statistics."""
+    random, device = np.random.RandomState(seed), G.w_avg.device
+    z = torch.from_numpy(random.standard_normal((num, G.z_dim)).astype(np.float32)).to(device)
+    c = F.one_hot(torch.from_numpy(random.randint(G.c_dim, size=num)), G.c_dim).to(device, z.dtype) if G.c_dim else None
     with torch.no_grad():
-        return G.mapping(torch.from_numpy(z).to(G.w_avg.device), None)[:, 0]
+        return G.mapping(z, c)[:, 0]
 
 
 def broadcast(w: Tensor, num_ws: int) -> Tensor:

@@ -45,7 +45,7 @@ def set_noise(G: Any, value: Callable[[str], Tensor]) -> None:
 
 @pytest.mark.parametrize("name", ["sg1_r64_w64", "sg1_r128_w64_fused_up"])
 def test_pictures_are_the_recorded_ones(name: str, shared: Path, recorded: Any, agree: Any) -> None:
-    numbers = recorded(name, shared / "fixtures")
+    numbers = recorded(shared / "fixtures" / name)
     found = read_checkpoint(shared / "fixtures" / f"{name}.for_g_all.pt").networks["G_ema"]
     assert "mapping.w_avg" not in found.tensors
     assert found.notes == ("the file has no constant noise: it is drawn with a fixed seed",)

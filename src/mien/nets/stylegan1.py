@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.nets import stylegan2
+from mien.nets.generator import NOISE_MODES
 from mien.nets.layers import (
     FullyConnectedLayer,
     as_blocks,
@@ -266,7 +267,7 @@ class SynthesisNetwork(nn.Module):
         Returns:
             float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
         """
-        if noise_mode not in ("const", "random", "none"):
+        if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
         assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
         ws = ws.to(weights_dtype(self))
