@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mien.errors import InputError, MissingExtraError, WeightsError
-from mien.judges import features_judge, identity_judge, perceptual_judge
+from mien.inversion.objective import Target, TermWeights, picture_terms
+from mien.judges import FaceJudge, features_judge, identity_judge, perceptual_judge
 from mien.losses import identity_distance, perceptual
 from mien.nets.arcface import face_window
 from mien.nets.features import FaceNet
@@ -89,6 +90,27 @@ def test_a_name_wants_its_weights(cache: Path) -> None:
         with pytest.raises(InputError, match="no judge named 'me'") as info:
             make("me")
         assert "shipped" in info.value.hint
+
+
+def test_a_face_judge_stands_where_the_face_network_stands(alex: LPIPS) -> None:
+    judge = FaceJudge(perceptual_judge(), identity_judge())
+    assert judge.record["looks"]["judge"] == "lpips-alex"
+    assert judge.record["identity"]["judge"] == "shipped"
+    img, target = pictures()
+    img.requires_grad_()
+    terms = picture_terms(img, Target.of(target, judge), TermWeights(pixel=0, ssim=0), judge)
+    torch.testing.assert_close(terms["perceptual"], alex(img, target))
+    torch.testing.assert_close(terms["identity"], 1 - identity_judge()(img, target))
+    (terms["perceptual"] + terms["identity"]).sum().backward()
+    assert img.grad is not None and img.grad.abs().sum() > 0 and img.grad.isfinite().all()
+
+
+def test_a_face_judge_looks_at_256_px(alex: LPIPS) -> None:
+    judge = FaceJudge(perceptual_judge(), identity_judge())
+    small = torch.nn.functional.interpolate(pictures()[0], (256, 256), mode="bilinear")
+    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(judge(large).identity, judge(small).identity)
+    torch.testing.assert_close(judge(large).maps[0], judge(small).maps[0])
 
 
 # ---- A recogniser of somebody else

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.errors import InputError
@@ -32,6 +33,8 @@ __all__ = [
     "FEATURES",
     "IDENTITIES",
     "PERCEPTUALS",
+    "FaceJudge",
+    "FaceLook",
     "Features",
     "Identity",
     "Perceptual",
@@ -42,6 +45,7 @@ __all__ = [
 
 AUTO, SHIPPED, ONNX = "auto", "shipped", "onnx:"
 FACE_NET = "face-features"
+LOOK_PX = 256
 
 PERCEPTUALS = {"lpips-vgg": ("vgg16", "lpips-vgg"), "lpips-alex": ("alexnet", "lpips-alex")}
 IDENTITIES = {"arcface": ("arcface-ir-se50",)}
@@ -94,6 +98,35 @@ class Features(_Judge):
     def __call__(self, img: Tensor) -> Tensor:
         """Return the features [N,D]."""
         return self.describe(img)
+
+
+class FaceLook(NamedTuple):
+    """What a `FaceJudge` sees in N faces: `identity` [N,D], and the `maps` that its looks are compared by."""
+
+    identity: Tensor
+    maps: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class FaceJudge:
+    """Looks and identity at once, as a loss wants them: in place of the face network where codes are optimised."""
+
+    looks: Perceptual
+    identity: Identity
+
+    def __call__(self, img: Tensor) -> FaceLook:
+        """Look at FFHQ-aligned crops [N,3,H,H] in [-1,1]; larger ones at 256 px, as papers do."""
+        small = img if img.shape[-1] <= LOOK_PX else F.interpolate(img, (LOOK_PX, LOOK_PX), mode="area")
+        return FaceLook(self.identity.describe(small), self.looks.maps(small))
+
+    def distance(self, maps: Sequence[Tensor], target_maps: Sequence[Tensor]) -> Tensor:
+        """Return how different the looks are, [N]."""
+        return self.looks.distance(maps, target_maps)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a report says of both judges."""
+        return {"looks": self.looks.record, "identity": self.identity.record}
 
 
 Net = TypeVar("Net", bound=nn.Module)

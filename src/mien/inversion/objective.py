@@ -109,7 +109,8 @@ def picture_terms(
     if face_model is not None and (weights.perceptual or weights.identity):
         now = face_model(img) if seen is None else seen
         assert target.identity is not None and now.identity is not None, "made without the face network"
-        terms["perceptual"] = perceptual(now.maps, target.maps)
+        compare = getattr(face_model, "distance", perceptual)  # a judge brings its own measure, say LPIPS
+        terms["perceptual"] = compare(now.maps, target.maps)
         terms["identity"] = identity_distance(now.identity, target.identity)
     return terms
 
