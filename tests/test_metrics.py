@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mien.errors import InputError
@@ -17,6 +18,7 @@ from mien.metrics import (
     describe_folder,
     frechet_distance,
     kernel_distance,
+    ms_ssim,
     nearest,
     precision_recall,
     psnr,
@@ -205,3 +207,35 @@ def test_verification_judges_each_fold_by_the_others() -> None:
 def test_verification_needs_a_pair_for_each_fold() -> None:
     with pytest.raises(InputError, match="10 folds"):
         verification(np.zeros(9), np.zeros(9, bool))
+
+
+def test_ms_ssim_is_its_definition(gen: torch.Generator) -> None:
+    """One channel at a time, by scipy's Gaussian; windows that leave the picture do not count."""
+    x = torch.rand(2, 3, 192, 176, generator=gen) * 2 - 1
+    y = (x + 0.3 * torch.randn(x.shape, generator=gen)).clamp(-1, 1)
+
+    def blurred(a: np.ndarray) -> np.ndarray:
+        return gaussian_filter(a, 1.5, truncate=3.5)[5:-5, 5:-5]
+
+    def channel(a: np.ndarray, b: np.ndarray) -> float:
+        result = 1.0
+        for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+            if scale:
+                a, b = (z.reshape(len(z) // 2, 2, -1, 2).mean((1, 3)) for z in (a, b))
+            mean_a, mean_b = blurred(a), blurred(b)
+            var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
+            part = (2 * (blurred(a * b) - mean_a * mean_b) + 0.0009) / (var_a + var_b + 0.0009)
+            if scale == 4:
+                part = part * (2 * mean_a * mean_b + 0.0001) / (mean_a**2 + mean_b**2 + 0.0001)
+            result *= part.mean() ** weight
+        return result
+
+    a, b = (z.double().numpy() / 2 + 0.5 for z in (x, y))
+    expected = [np.mean([channel(a[n, c], b[n, c]) for c in range(3)]) for n in range(2)]
+    assert ms_ssim(y, x).tolist() == pytest.approx(expected, rel=1e-9)
+    assert ms_ssim(x, x).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_ms_ssim_wants_room_for_five_scales() -> None:
+    with pytest.raises(InputError, match=r"at least 176 px, got \[128, 128\]"):
+        ms_ssim(torch.zeros(1, 3, 128, 128), torch.zeros(1, 3, 128, 128))
