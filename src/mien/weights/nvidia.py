@@ -98,11 +98,12 @@ def _tensors(record: Record) -> dict[str, Tensor]:
 def _attribute(record: Record, path: str, default: Any = None) -> Any:
     """Return an attribute of a module below, by its path; `default` where there is none."""
     *above, name = path.split(".")
+    module: Any = record
     for step in above:
-        record = _part(record, "_modules").get(step)
-        if not _is_module(record):
+        module = _part(module, "_modules").get(step)
+        if not _is_module(module):
             return default
-    return record.state.get(name, default)
+    return module.state.get(name, default)
 
 
 # ---- Arguments ------------------------------------------------------------------------------------------------------
