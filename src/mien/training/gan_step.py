@@ -77,7 +77,8 @@ class GanConfig:
     critic_weight: float = 1.0  # Of what a critic on given maps says of the generator,
     critic_lr: float = 0.002  # and how it learns; Adam, (0, 0.99).
     perceptual_weight: float = 0.0  # Of the distance given as `perceptual`.
-    moments_weight: float = 0.1  # Keeps the encoder's codes unit normal in the autoencoder start.
+    moments_weight: float = 0.1  # Keeps the encoder's codes where the mapping's are,
+    offsets_weight: float = 0.2  # and their rows together once the adversary is there.
     latent_weight: float = 0.5  # The encoder finds the code of a generated picture.
     precision: str = "bf16"
     use_compile: bool = True
@@ -110,7 +111,8 @@ class GanConfig:
             "ema_rampup",
         )
         require_above(self, 0, "save_kimg", "snapshot_kimg")
-        weights = ("reconstruction_weight", "perceptual_weight", "moments_weight", "latent_weight", "critic_weight")
+        weights = ("reconstruction_weight", "perceptual_weight", "moments_weight", "offsets_weight")
+        require_least(self, 0, "latent_weight", "critic_weight")
         require_least(self, 0, "seed", "autoencoder_kimg", "r1_gamma", "pl_weight", "evaluate_kimg", *weights)
         require_share(self, "style_mixing_prob", "ada_target")
 
@@ -121,7 +123,7 @@ class GanConfig:
 
 
 PRESETS = {
-    "faces-64": GanConfig(encoder_share=0.25, autoencoder_kimg=64, perceptual_weight=1.0, snapshot_kimg=8),
+    "faces-64": GanConfig(encoder_share=0.375, autoencoder_kimg=64, perceptual_weight=1.0, snapshot_kimg=8),
     "faces-128": GanConfig(
         img_resolution=128,
         z_dim=512,
@@ -278,11 +280,11 @@ class GanTrainer:
         rows = torch.arange(G.num_ws, device=self.device)[None, :, None]
         return torch.where(is_mixed & (rows >= crossover), G.mapping(z[1]), ws)
 
-    def encode_pictures(self, img: Tensor, num_free: int | None = 0) -> Tensor:
-        """Find the codes [N, num_ws, w_dim] of img [N, 3, H, H]; by default in W, all rows alike."""
+    def encode_pictures(self, img: Tensor) -> Tensor:
+        """Find the codes [N, num_ws, w_dim] of img [N, 3, H, H]."""
         assert self.encode is not None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            ws: Tensor = self.encode(img, num_free=num_free)
+            ws: Tensor = self.encode(img)
         return ws
 
     def _score(self, img: Tensor, rng: torch.Generator) -> Tensor:
@@ -321,7 +323,7 @@ class GanTrainer:
             optimizer.zero_grad(set_to_none=True)
 
     def _autoencoder_step(self, real: Tensor) -> None:
-        ws = self.encode_pictures(real, num_free=None)
+        ws = self.encode_pictures(real)
         img = self.synthesis(ws, noise_mode="random", dtype=self.dtype)
         moments = code_moments(ws.mean(dim=1))
         self.scalars["code/moments"] = moments.detach()
@@ -361,13 +363,17 @@ class GanTrainer:
             self.scalars |= {"loss/G": loss.detach(), "score/fake": logits.detach().mean()}
             if num_coded:
                 loss = loss + self._reconstruction_loss(img[-num_coded:], real[:num_coded])
-                drift = moments_apart(coded[:, 0], ws[: len(real) - num_coded, -1].detach())
-                self.scalars["code/drift"] = drift.detach()
-                loss = loss + config.moments_weight * drift
+                base = coded.mean(dim=1)
+                drift = moments_apart(base, ws[: len(real) - num_coded, -1].detach())
+                offsets = (coded - base[:, None]).square().mean()
+                self.scalars |= {"code/drift": drift.detach(), "code/offsets": offsets.detach()}
+                loss = loss + config.moments_weight * drift + config.offsets_weight * offsets
             loss.backward()
         if num_coded:
             drawn = slice(0, len(real) - num_coded)
-            error = (self.encode_pictures(img[drawn].detach())[:, 0] - ws[drawn].detach().mean(dim=1)).square().mean()
+            error = (
+                (self.encode_pictures(img[drawn].detach()).mean(dim=1) - ws[drawn].detach().mean(dim=1)).square().mean()
+            )
             self.scalars["loss/latent"] = error.detach()
             (config.latent_weight * error).backward()
         self._update(self.opt_G, self.opt_E)
