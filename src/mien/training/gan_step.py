@@ -73,7 +73,7 @@ class GanConfig:
     ada_target: float = 0.6  # Of the mean sign of D on real pictures; 0 switches ADA off.
     ema_kimg: float = 10.0  # Half-life of the moving average,
     ema_rampup: float = 0.05  # but not more than this share of the run so far.
-    reconstruction_weight: float = 5.0
+    reconstruction_weight: float = 4.0
     critic_weight: float = 1.0  # Of what a critic on given maps says of the generator,
     critic_lr: float = 0.002  # and how it learns; Adam, (0, 0.99).
     perceptual_weight: float = 0.0  # Of the distance given as `perceptual`.
