@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
@@ -18,8 +19,9 @@ from mien.app.figure import PAPER, Section, Tile, draw_face, figure
 from mien.app.studio import Studio
 from mien.atomic import write_text
 from mien.faces.align import align
+from mien.faces.detect import Face
 from mien.images import grid, save_png
-from mien.inversion.code import save_inversion
+from mien.inversion.code import Inversion, save_inversion
 from mien.report import Sink, Step, ignore
 
 __all__ = ["demo_photo", "run_demo"]
@@ -71,6 +73,23 @@ def _sweeps(studio: Studio) -> dict[str, list[Image]]:
     return found
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What the demo made: the photo's way, and the people's pictures."""
+
+    photo: Image
+    faces: Sequence[Face]
+    large: Image  # the aligned face, for the eye
+    code: Inversion
+    edits: Sequence[tuple[str, float]]
+    codes: Sequence[Inversion]
+    pasted: Sequence[Image]
+    people: Sequence[Image]
+    sweeps: Mapping[str, Sequence[Image]]
+    layers: Sequence[int]  # that the style table mixes
+    table: Sequence[Sequence[Image]]
+
+
 def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, object]:
     """Make the demo's files in `outdir` and return its report.
 
@@ -110,69 +129,54 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
         save_png(grid([image for row in table for image in row], columns=len(table[0])), outdir / "people_mixed.png")
         table[0][0] = PIL.Image.new("RGB", table[0][0].size, PAPER)
 
-    labels = [_label(name, strength) for name, strength in edits]
-    sections = [
-        Section(
-            "A photo",
-            "Its faces are found with five points, cut out as FFHQ does, found again in the generator, edited there.",
-            [
-                [
-                    Tile(draw_face(photo, faces), f"{len(faces)} face{'s' * (len(faces) != 1)} found"),
-                    Tile(large, "aligned"),
-                    Tile(studio.picture(code), "inverted"),
-                    *(Tile(studio.picture(c), label) for c, label in zip(codes, labels, strict=True)),
-                ]
-            ],
-            208,
-        ),
-        Section(
-            "Back in the photo",
-            "Each edit pasted at the photo's own resolution; outside of the face no pixel changes.",
-            [[Tile(photo, "the photo"), *(Tile(image, label) for image, label in zip(pasted, labels, strict=True))]],
-            290,
-        ),
-        Section(
-            "People who do not exist",
-            f"Seeds {PEOPLE[0]} to {PEOPLE[-1]}, truncation {PSI}.",
-            [[Tile(image) for image in people[:10]], [Tile(image) for image in people[10:]]],
-            139,
-        ),
-        *_direction_section(sweeps),
-        Section(
-            "Style mixing",
-            "Pose and shape (the first half of the rows) from the person on the left, colours from the one above.",
-            [[Tile(image) for image in row] for row in table],
-            139,
-        ),
-    ]
+    shown = _Shown(photo, faces, large, code, edits, codes, pasted, people, sweeps, layers, table)
     text = f"mien {__version__} with {studio.network.stem}, {studio.G.img_resolution} px, everything on this machine"
-    save_png(figure("From a photo to an edited photo", text, sections), outdir / "overview.png")
-    report = {
-        "mien": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": str(studio.device),
-        "seeds": {
-            "optimiser": studio.seed,
-            "people": PEOPLE,
-            "directions": {name: SWEPT[name] for name in sweeps},
-            "mixing": dict(zip(("rows", "columns"), MIXED, strict=True)),
-        },
-        "psi": PSI,
-        "weights": studio.weights(),
-        "faces": len(faces),
-        "edits": [{"name": n, "strength": s, "file": _file(n, s)} for n, s in edits],
-        "sweeps": {name: {"strengths": STRENGTHS, "file": f"people_{name}.png"} for name in sweeps},
-        "mixed_layers": list(layers),
-        "losses": code.losses,
-        "times_s": clock.times_s | {"all": round(sum(clock.times_s.values()), 2)},
-    }
+    save_png(figure("From a photo to an edited photo", text, _sections(studio, shown)), outdir / "overview.png")
+    report = _report(studio, shown, clock)
     write_text(json.dumps(report, indent=1) + "\n", outdir / "report.json")
     on_step(Step("demo", STAGES, STAGES))
     return report
 
 
-def _direction_section(sweeps: dict[str, list[Image]]) -> list[Section]:
+def _sections(studio: Studio, shown: _Shown) -> list[Section]:
+    labels = [_label(name, strength) for name, strength in shown.edits]
+    aligned = [
+        Tile(draw_face(shown.photo, shown.faces), f"{len(shown.faces)} face{'s' * (len(shown.faces) != 1)} found"),
+        Tile(shown.large, "aligned"),
+        Tile(studio.picture(shown.code), "inverted"),
+        *(Tile(studio.picture(code), label) for code, label in zip(shown.codes, labels, strict=True)),
+    ]
+    pasted = [Tile(image, label) for image, label in zip(shown.pasted, labels, strict=True)]
+    return [
+        Section(
+            "A photo",
+            "Its faces are found with five points, cut out as FFHQ does, found again in the generator, edited there.",
+            [aligned],
+            208,
+        ),
+        Section(
+            "Back in the photo",
+            "Each edit pasted at the photo's own resolution; outside of the face no pixel changes.",
+            [[Tile(shown.photo, "the photo"), *pasted]],
+            290,
+        ),
+        Section(
+            "People who do not exist",
+            f"Seeds {PEOPLE[0]} to {PEOPLE[-1]}, truncation {PSI}.",
+            [[Tile(image) for image in shown.people[:10]], [Tile(image) for image in shown.people[10:]]],
+            139,
+        ),
+        *_direction_section(shown.sweeps),
+        Section(
+            "Style mixing",
+            "Pose and shape (the first half of the rows) from the person on the left, colours from the one above.",
+            [[Tile(image) for image in row] for row in shown.table],
+            139,
+        ),
+    ]
+
+
+def _direction_section(sweeps: Mapping[str, Sequence[Image]]) -> list[Section]:
     if not sweeps:
         return []
     rows = [
@@ -181,3 +185,27 @@ def _direction_section(sweeps: dict[str, list[Image]]) -> list[Section]:
     ]
     text = "Two people a row; 1.0 is one standard deviation of the attribute over the generator's own faces."
     return [Section("Directions", text, rows, 139)]
+
+
+def _report(studio: Studio, shown: _Shown, clock: _Clock) -> dict[str, object]:
+    """What was done, with which seeds and weights, how well and in which time."""
+    return {
+        "mien": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(studio.device),
+        "seeds": {
+            "optimiser": studio.seed,
+            "people": PEOPLE,
+            "directions": {name: SWEPT[name] for name in shown.sweeps},
+            "mixing": dict(zip(("rows", "columns"), MIXED, strict=True)),
+        },
+        "psi": PSI,
+        "weights": studio.weights(),
+        "faces": len(shown.faces),
+        "edits": [{"name": n, "strength": s, "file": _file(n, s)} for n, s in shown.edits],
+        "sweeps": {name: {"strengths": STRENGTHS, "file": f"people_{name}.png"} for name in shown.sweeps},
+        "mixed_layers": list(shown.layers),
+        "losses": shown.code.losses,
+        "times_s": clock.times_s | {"all": round(sum(clock.times_s.values()), 2)},
+    }
