@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mien.errors import InputError
-from mien.nets.arcface import ArcFace, SqueezeExcite, face_window
+from mien.nets.arcface import ArcFace, face_window
+from mien.nets.irse import SqueezeExcitation
 
 FILE_BYTES = 175_367_323  # of model_ir_se50.pth
 
@@ -25,7 +26,7 @@ def test_state_is_that_of_the_published_file() -> None:
 
 def test_squeeze_and_excitation_is_its_equation() -> None:
     torch.manual_seed(0)
-    block, x = SqueezeExcite(32), torch.randn(2, 32, 5, 5)
+    block, x = SqueezeExcitation(32), torch.randn(2, 32, 5, 5)
     means = x.mean((2, 3))
     hidden = (means @ block.fc1.weight.flatten(1).T).clamp(min=0)
     scale = torch.sigmoid(hidden @ block.fc2.weight.flatten(1).T)

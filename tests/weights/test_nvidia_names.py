@@ -11,6 +11,7 @@ import torch
 from mien.errors import InputError, WeightsError
 from mien.nets.discriminator import Discriminator
 from mien.nets.stylegan2 import Generator
+from mien.nets.stylegan3 import Generator as AliasFree
 from mien.weights.build import build
 from mien.weights.checkpoint import Found, Recipe
 from mien.weights.nvidia_names import UNKNOWN, channel_kwargs, matches, read, to_tree
@@ -41,6 +42,47 @@ def test_discriminators_agree_with_the_recorded_ones(name: str, data: Path, reco
     numbers = recorded(name)
     found = read(torch.load(data / f"{name}.pt", weights_only=True)).networks["D"]
     agree(build(found, name).net(numbers["img"], numbers["c"]), numbers["logits"])
+
+
+@pytest.mark.parametrize("name", ["sg3_G_T_c3", "sg3_G_R_c0"])
+def test_generators_without_aliases_agree_with_the_recorded_ones(
+    name: str, data: Path, recorded: Any, agree: Any
+) -> None:
+    numbers = recorded(name)
+    found = read(torch.load(data / f"{name}.pt", weights_only=True)).networks["G_ema"]
+    G: Any = build(found, name).net
+    agree(G.mapping(numbers["z"], numbers["c"], truncation_psi=0.7), numbers["w_psi0.7"])
+    agree(G.synthesis(numbers["w_psi1"][:1]), numbers["img_psi1"][:1])
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        dict(channel_base=1024, channel_max=12),
+        dict(channel_base=777, channel_max=30, conv_kernel=1, use_radial_filters=True),
+        dict(channel_base=512, channel_max=512, num_layers=6),
+    ],
+)
+def test_arguments_of_generators_without_aliases_are_inferred(kwargs: dict[str, Any]) -> None:
+    sizes: dict[str, Any] = dict(z_dim=6, c_dim=0, w_dim=8, img_resolution=32, img_channels=3)
+    G = AliasFree(**sizes, mapping_kwargs=dict(num_layers=3), synthesis_kwargs=kwargs)
+    again = build(read(G.state_dict()).networks["G_ema"], "file").net
+    assert again.state_dict().keys() == G.state_dict().keys()
+    assert again.synthesis.num_ws == G.num_ws
+
+
+def test_layers_without_aliases_that_do_not_count_up_are_refused() -> None:
+    sizes: dict[str, Any] = dict(z_dim=6, c_dim=0, w_dim=8, img_resolution=32, img_channels=3)
+    tree = AliasFree(**sizes, channel_base=512, channel_max=8, num_layers=6).state_dict()
+    less = {name: value for name, value in tree.items() if not name.startswith("synthesis.L3")}
+    with pytest.raises(WeightsError, match=r"its layers are \[0, 1, 2, 4, 5, 6\]"):
+        read(less)
+    wider = {name.replace("L2_52_8.", "L2_52_9."): value for name, value in tree.items()}
+    assert wider.keys() != tree.keys()
+    with pytest.raises(WeightsError, match="widths follow no rule"):
+        read(wider)
+    with pytest.raises(WeightsError, match="pictures have 31 px"):
+        read({name.replace("L6_32_3.", "L6_31_3."): value for name, value in tree.items()})
 
 
 def small_generator(**kwargs: Any) -> Generator:
@@ -124,7 +166,7 @@ def test_widths_without_a_rule_are_listed_one_by_one() -> None:
 
 
 def test_what_is_not_of_this_family_does_not_match() -> None:
-    for other in (None, [], {}, {"G_ema": None}, {"synthesis.input.freqs": 0}, {"g_ema": {"input.input": 0}}):
+    for other in (None, [], {}, {"G_ema": None}, {"mapping.w_avg": 0}, {"g_ema": {"input.input": 0}}):
         assert not matches(other)
 
 
@@ -134,7 +176,7 @@ def test_what_is_not_of_this_family_does_not_match() -> None:
         ({"synthesis.b8.conv1.weight": None}, r"tensors are missing: synthesis\.b8\.conv1\.weight"),
         ({"synthesis.b16.torgb.bias": None}, r"tensors are missing: synthesis\.b16\.torgb\.bias"),
         ({"mapping.fc0.weight": torch.zeros(8)}, "wrong shape"),
-        ({"mapping.fc0.weight": None, "mapping.fc1.weight": None}, "tensors are missing: mapping.fc1.weight"),
+        ({"mapping.fc0.weight": None, "mapping.fc1.weight": None}, "tensors are missing: mapping.fc0.weight"),
         ({"synthesis.b12.const": torch.zeros(1)}, r"its blocks are \[4, 8, 12, 16\]"),
         ({"synthesis.b8.resample_filter": torch.zeros(4, 4)}, "filters differ"),
         ({"synthesis.extra": torch.zeros(1)}, r"do not belong to its network: synthesis\.extra"),

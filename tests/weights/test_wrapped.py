@@ -116,6 +116,10 @@ def test_what_is_not_of_this_family_does_not_match() -> None:
         assert not matches(other)
 
 
+def test_a_recogniser_with_the_same_backbone_does_not_match() -> None:
+    assert not matches({"input_layer.0.weight": 0, "body.0.res_layer.1.weight": 0, "output_layer.0.weight": 0})
+
+
 # ---- Refusals -------------------------------------------------------------------------------------------------------
 
 

@@ -4,8 +4,7 @@ A residual network of 50 layers with squeeze-and-excitation, under the names of 
 112 px of the face; `describe` takes that from an FFHQ-aligned crop as pSp does, so that identities can be compared with
 what encoders report.
 
-Source: Deng et al. 2019, Sec. 3.1, arXiv:1801.07698; Hu et al. 2018, Eq. 2-4, arXiv:1709.01507; the crop: Richardson et
-al. 2021, App. A, arXiv:2008.00951.
+Source: Deng et al. 2019, Sec. 3.1, arXiv:1801.07698; the crop: Richardson et al. 2021, App. A, arXiv:2008.00951.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from torch import Tensor, nn
 
 from mien.errors import InputError
 from mien.nets.features import at_least_float32
+from mien.nets.irse import WIDTHS, backbone, stem
 
 __all__ = ["INPUT_PX", "ArcFace", "face_window"]
 
 INPUT_PX = 112
 FRAME_PX = 256
 WINDOW = (35, 32, 188)  # top, left and side of the face inside an FFHQ crop of FRAME_PX
-STAGES = ((64, 3), (128, 4), (256, 14), (512, 3))  # width, units; each begins with a stride of 2
-REDUCTION = 16
 
 
 def face_window(img: Tensor) -> Tensor:
@@ -39,52 +37,13 @@ def face_window(img: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(img[:, :, top : top + side, left : left + side], INPUT_PX)
 
 
-class SqueezeExcite(nn.Module):
-    """Scale each channel by what all channels' means say of it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // REDUCTION, 1, bias=False)
-        self.fc2 = nn.Conv2d(channels // REDUCTION, channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
-
-
-class Unit(nn.Module):
-    """Norm, convolution, PReLU, convolution, norm, squeeze and excitation, beside a shortcut."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
-        if in_channels != channels:
-            projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-            self.shortcut_layer = nn.Sequential(projection, nn.BatchNorm2d(channels))
-        self.res_layer = nn.Sequential(
-            nn.BatchNorm2d(in_channels),
-            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-            nn.PReLU(channels),
-            nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            SqueezeExcite(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.res_layer(x) + self.shortcut_layer(x)
-
-
 class ArcFace(nn.Module):
     """Tell faces apart: img [N,3,112,112] in [-1,1], aligned as ArcFace's template, to unit vectors [N,512]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.init_kwargs: dict[str, Any] = {}
-        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
-        units, in_channels = [], 64
-        for width, count in STAGES:
-            units += [Unit(in_channels, width, 2), *(Unit(width, width, 1) for _ in range(count - 1))]
-            in_channels = width
-        self.body = nn.Sequential(*units)
+        self.input_layer, self.body = stem(3, WIDTHS[0]), backbone()
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(512), nn.Dropout(), nn.Flatten(), nn.Linear(512 * 7 * 7, 512), nn.BatchNorm1d(512)
         )

@@ -1,22 +1,21 @@
 """The encoders of pSp, e4e and ReStyle: a face recogniser's backbone, and one small head for every row of W+.
 
-Parameters carry the names of the official code, so that its files load as they are. The backbone is the improved
-residual network with squeeze and excitation that ArcFace is trained on.
+Parameters carry the names of the official code, so that its files load as they are.
 
 Source: Richardson et al. 2021 (pSp), arXiv:2008.00951; Tov et al. 2021 (e4e), arXiv:2102.02766; Alaluf et al. 2021
-(ReStyle), arXiv:2104.02699; backbone: Deng et al. 2019, arXiv:1801.07698; Hu et al. 2018, arXiv:1709.01507.
+(ReStyle), arXiv:2104.02699.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mien.nets.irse import STRIDE, UNITS, WIDTHS, backbone, stem
 from mien.nets.layers import FullyConnectedLayer
 
 __all__ = ["KINDS", "PspEncoder"]
@@ -25,47 +24,6 @@ KINDS = ("e4e", "psp")
 """How rows of W+ come about: as offsets from the first one, or each on its own."""
 
 COARSE, MIDDLE = 3, 7  # the first rows of the middle and of the fine styles (pSp, Sec. 3.1)
-SQUEEZE = 16  # channels per channel of the squeezed description
-STRIDE = 16  # of the whole backbone
-
-
-class SqueezeExcitation(nn.Module):
-    """Feature maps weighed by what all of them hold on average."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(channels, max(1, channels // SQUEEZE), 1, bias=False)
-        self.fc2 = nn.Conv2d(max(1, channels // SQUEEZE), channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape [N, channels, H, W]."""
-        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=[2, 3], keepdim=True)))))
-
-
-class ResidualUnit(nn.Module):
-    """Norm, convolution, PReLU, convolution, norm, and a shortcut around them."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, use_se: bool) -> None:
-        super().__init__()
-        if in_channels == out_channels:
-            self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
-        else:
-            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-            self.shortcut_layer = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-        self.res_layer = nn.Sequential(
-            nn.BatchNorm2d(in_channels),
-            nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False),
-            nn.PReLU(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
-        if use_se:
-            self.res_layer.append(SqueezeExcitation(out_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Carry [N, in, H, W] to [N, out, H/stride, W/stride]."""
-        y: Tensor = self.res_layer(x) + self.shortcut_layer(x)
-        return y
 
 
 class StyleHead(nn.Module):
@@ -111,8 +69,8 @@ class PspEncoder(nn.Module):
         use_pyramid: bool = True,
         in_channels: int = 3,
         in_resolution: int = 256,
-        channels: Sequence[int] = (64, 128, 256, 512),
-        units: Sequence[int] = (3, 4, 14, 3),
+        channels: Sequence[int] = WIDTHS,
+        units: Sequence[int] = UNITS,
         use_se: bool = True,
     ) -> None:
         super().__init__()
@@ -137,16 +95,8 @@ class PspEncoder(nn.Module):
         self.num_ws, self.w_dim, self.kind, self.use_pyramid = num_ws, w_dim, kind, use_pyramid
         self.in_channels, self.in_resolution = in_channels, in_resolution
         self.stage_ends = [sum(units[: i + 1]) - 1 for i in range(4)]
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(in_channels, channels[0], 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels[0]),
-            nn.PReLU(channels[0]),
-        )
-        body: list[nn.Module] = []
-        for (width_in, width), num in zip(pairwise([channels[0], *channels]), units, strict=True):
-            body.append(ResidualUnit(width_in, width, stride=2, use_se=use_se))
-            body += [ResidualUnit(width, width, stride=1, use_se=use_se) for _ in range(num - 1)]
-        self.body = nn.Sequential(*body)
+        self.input_layer = stem(in_channels, channels[0])
+        self.body = backbone(channels, units, use_se=use_se)
         self.styles = nn.ModuleList(StyleHead(channels[3], w_dim, side * self._scale(i)) for i in range(num_ws))
         if use_pyramid:
             self.latlayer1 = nn.Conv2d(channels[2], channels[3], 1)

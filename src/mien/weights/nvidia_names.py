@@ -3,13 +3,14 @@
 Depth, widths, resolution, classes and architecture follow from names and shapes. What leaves no trace in them (limits
 of feature maps, learning rate of the mapping) is taken as the official code's default.
 
-Source: the names are those of github.com/NVlabs/stylegan2-ada-pytorch.
+Source: the names are those of github.com/NVlabs/stylegan2-ada-pytorch and github.com/NVlabs/stylegan3.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +19,24 @@ from torch import Tensor
 from mien.errors import InputError
 from mien.nets.layers import FIR
 from mien.nets.ops import setup_filter
+from mien.nets.stylegan3 import plan_bands
 from mien.weights.checkpoint import Checkpoint, Found, Recipe
 from mien.weights.tables import count, refuse, state_of
 
-__all__ = ["channel_kwargs", "discriminator_kwargs", "generator_kwargs", "matches", "read", "to_tree"]
+__all__ = [
+    "alias_free_kwargs",
+    "channel_kwargs",
+    "discriminator_kwargs",
+    "generator_kwargs",
+    "matches",
+    "read",
+    "to_tree",
+]
 
 ROLES = ("G_ema", "G", "D")
 GENERATOR, DISCRIMINATOR = "stylegan2.Generator", "discriminator.Discriminator"
+ALIAS_FREE = "stylegan3.Generator"
+LAYER = r"synthesis\.L(\d{1,3})_(\d{1,6})_(\d{1,6})\."  # number, side, feature maps
 UNKNOWN = "limits of feature maps and the mapping's learning rate leave no trace in a state dict: defaults are taken"
 
 
@@ -94,6 +106,16 @@ def _classes(tensors: Mapping[str, Tensor]) -> int:
     return _size(tensors, "mapping.embed.weight", 1, 2) if "mapping.embed.weight" in tensors else 0
 
 
+def _mapping_sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    num_layers, c_dim = count(tensors, r"mapping\.fc(\d+)\."), _classes(tensors)
+    embed = _size(tensors, "mapping.embed.weight", 0, 2) if c_dim else 0
+    return dict(
+        z_dim=_size(tensors, "mapping.fc0.weight", 1, 2) - embed,
+        c_dim=c_dim,
+        w_dim=_size(tensors, f"mapping.fc{max(num_layers - 1, 0)}.weight", 0, 2),
+    )
+
+
 def generator_kwargs(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Infer the arguments of a StyleGAN2 generator.
 
@@ -104,22 +126,64 @@ def generator_kwargs(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         WeightsError: names or shapes are those of no such network.
     """
     res = _resolution(tensors, r"synthesis\.b(\d{1,9})\.")
-    num_layers, c_dim = count(tensors, r"mapping\.fc(\d+)\."), _classes(tensors)
-    w_dim = _size(tensors, f"mapping.fc{max(num_layers - 1, 0)}.weight", 0, 2)
+    sizes = _mapping_sizes(tensors)
     widths = {2**i: _size(tensors, f"synthesis.b{2**i}.conv1.weight", 0, 4) for i in range(2, res.bit_length())}
     kwargs: dict[str, Any] = channel_kwargs(widths) | _fir_kwargs(tensors, r"synthesis\..*resample_filter")
     if res > 4 and "synthesis.b4.torgb.weight" not in tensors:
         kwargs["architecture"] = "resnet" if "synthesis.b8.skip.weight" in tensors else "orig"
     if not any(name.endswith(".noise_strength") for name in tensors):
         kwargs["use_noise"] = False
-    embed = _size(tensors, "mapping.embed.weight", 0, 2) if c_dim else 0
     return dict(
-        z_dim=_size(tensors, "mapping.fc0.weight", 1, 2) - embed,
-        c_dim=c_dim,
-        w_dim=w_dim,
+        **sizes,
         img_resolution=res,
         img_channels=_size(tensors, f"synthesis.b{res}.torgb.weight", 0, 4),
-        mapping_kwargs=_mapping_kwargs(tensors, w_dim),
+        mapping_kwargs=_mapping_kwargs(tensors, sizes["w_dim"]),
+        synthesis_kwargs=kwargs,
+    )
+
+
+def _alias_free_channels(widths: Sequence[int], cutoffs: Sequence[float]) -> dict[str, int]:
+    """Find `channel_base` and `channel_max` of StyleGAN3, whose layers have round(channel_base / 2 / cutoff) maps."""
+    highest = max(widths)
+    lowest = max((width - 0.5) * 2 * cutoff for width, cutoff in zip(widths, cutoffs, strict=True))
+    power = 1 << max(0, math.ceil(math.log2(lowest)))
+    bases = [
+        base
+        for base in (power, math.ceil(lowest))  # published networks have powers of two
+        if [round(min(base / 2 / cutoff, highest)) for cutoff in cutoffs] == list(widths)
+    ]
+    if not bases:
+        refuse(f"its widths follow no rule: {list(widths)}"[:200])
+    return {"channel_base": bases[0], "channel_max": highest}
+
+
+def alias_free_kwargs(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Infer the arguments of a StyleGAN3 generator from its state dict, whose names hold sizes and widths.
+
+    Raises:
+        WeightsError: names or shapes are those of no such network.
+    """
+    layers = {int(hit[1]): hit for name in tensors if (hit := re.match(LAYER, name))}
+    num_layers = max(layers, default=0)
+    if num_layers < 3 or len(layers) != num_layers + 1:
+        refuse(f"its layers are {sorted(layers)[:20]}, not 0, 1, 2 and so on")
+    img_resolution, img_channels = (int(layers[num_layers][i]) for i in (2, 3))
+    if img_resolution > 1 << 16 or img_resolution.bit_count() != 1 or img_resolution < 16:
+        refuse(f"its pictures have {img_resolution} px")
+    cutoffs = [band.cutoff for band in plan_bands(img_resolution, img_channels, num_layers=num_layers)]
+    kwargs: dict[str, Any] = _alias_free_channels([int(layers[i][3]) for i in range(num_layers)], cutoffs[:-1])
+    first = layers[0][0]
+    kwargs["conv_kernel"] = _size(tensors, f"{first}weight", 3, 4)
+    if f"{first}down_filter" in tensors and tensors[f"{first}down_filter"].ndim == 2:
+        kwargs["use_radial_filters"] = True
+    if num_layers != 14:
+        kwargs["num_layers"] = num_layers
+    sizes = _mapping_sizes(tensors)
+    return dict(
+        **sizes,
+        img_resolution=img_resolution,
+        img_channels=img_channels,
+        mapping_kwargs=_mapping_kwargs(tensors, sizes["w_dim"]),
         synthesis_kwargs=kwargs,
     )
 
@@ -155,7 +219,7 @@ def discriminator_kwargs(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _is_generator(tree: Any) -> bool:
-    return isinstance(tree, Mapping) and "synthesis.b4.const" in tree
+    return isinstance(tree, Mapping) and ("synthesis.b4.const" in tree or "synthesis.input.freqs" in tree)
 
 
 def _is_discriminator(tree: Any) -> bool:
@@ -167,7 +231,7 @@ def _is_network(tree: Any) -> bool:
 
 
 def matches(tree: Any) -> bool:
-    """Tell whether a tree is a state dict with NVIDIA's names of StyleGAN2, or several by role."""
+    """Tell whether a tree is a state dict with NVIDIA's names of StyleGAN 2 or 3, or several by role."""
     if not isinstance(tree, Mapping):
         return False
     return _is_network(tree) or any(_is_network(tree.get(role)) for role in ROLES)
@@ -177,6 +241,8 @@ def _found(tree: Any) -> Found:
     tensors = state_of(tree, "the state dict")
     if _is_discriminator(tensors):
         return Found(Recipe(DISCRIMINATOR, discriminator_kwargs(tensors)), tensors, (UNKNOWN,))
+    if "synthesis.input.freqs" in tensors:
+        return Found(Recipe(ALIAS_FREE, alias_free_kwargs(tensors)), tensors, (UNKNOWN,))
     return Found(Recipe(GENERATOR, generator_kwargs(tensors)), tensors, (UNKNOWN,))
 
 
@@ -184,7 +250,7 @@ def read(tree: Any) -> Checkpoint:
     """Read a state dict, or several by role, as `to_tree` writes them.
 
     Raises:
-        WeightsError: names or shapes are those of no StyleGAN2.
+        WeightsError: names or shapes are those of no StyleGAN 2 or 3.
     """
     if _is_network(tree):
         tree = {"D" if _is_discriminator(tree) else "G_ema": tree}
@@ -199,7 +265,7 @@ def to_tree(networks: Mapping[str, Found]) -> dict[str, Any]:
         InputError: a network has no names of NVIDIA's.
     """
     for found in networks.values():
-        if found.recipe.net not in (GENERATOR, DISCRIMINATOR, "stylegan3.Generator"):
+        if found.recipe.net not in (GENERATOR, ALIAS_FREE, DISCRIMINATOR):
             raise InputError(f"NVIDIA has no names for a {found.recipe.net}", hint="write it as safetensors")
     trees = {role: dict(found.tensors) for role, found in networks.items()}
     return next(iter(trees.values())) if len(trees) == 1 else trees

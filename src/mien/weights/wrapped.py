@@ -9,6 +9,7 @@ github.com/yuval-alaluf/restyle-encoder.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.nets.psp import STRIDE
+from mien.nets.irse import STRIDE
 from mien.weights.checkpoint import Checkpoint, Found, Recipe
 from mien.weights.pickles import Record
 from mien.weights.rosinality import is_generator, read_generator
@@ -25,6 +26,7 @@ from mien.weights.tables import count, listed, refuse, state_of
 __all__ = ["matches", "read"]
 
 ENCODER = "psp.PspEncoder"
+STYLE = re.compile(r"styles\.\d+\.")
 KIND_OF_TYPE = {
     "Encoder4Editing": "e4e",
     "ProgressiveBackboneEncoder": "e4e",
@@ -45,12 +47,9 @@ def _options(opts: Any) -> Mapping[str, Any]:
     return opts if isinstance(opts, Mapping) else {}
 
 
-def _is_encoder(tree: Any, prefix: str = "") -> bool:
-    return (
-        isinstance(tree, Mapping)
-        and f"{prefix}input_layer.0.weight" in tree
-        and f"{prefix}body.0.res_layer.1.weight" in tree
-    )
+def _is_encoder(tree: Any) -> bool:
+    """Tell whether a tree is the state dict of an encoder; a recogniser has the same backbone, but no styles."""
+    return isinstance(tree, Mapping) and "input_layer.0.weight" in tree and any(STYLE.match(str(name)) for name in tree)
 
 
 def _parts(state: Any) -> dict[str, dict[Any, Any]]:
