@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mien.errors import InputError, UnsupportedFileError
 from mien.inversion.code import Inversion, load_inversion, save_inversion
+from mien.inversion.personal import Changes, quantised
 from mien.nets.stylegan2 import Generator
 
 
@@ -86,3 +89,43 @@ def test_damaged_files_give_one_clear_error(inversion: Inversion, tmp_path: Path
         load_inversion(path)
     assert str(path) in caught.value.message
     assert "mien invert" in caught.value.hint
+
+
+def test_changes_come_back_exactly(G: Generator, inversion: Inversion, tmp_path: Path) -> None:
+    up, down = torch.randn(8, 2).half(), torch.randn(2, 72).half()
+    feature = quantised("b8", torch.randn(8, 8, 8))
+    noise = tuple(n.half() for n in inversion.noise)
+    person = replace(
+        inversion,
+        noise=noise,
+        changes=Changes({"b8.conv1.weight": (up, down)}, feature),
+        preview=torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8),
+        picture="cd" * 32,
+        versions={"mien": "0"},
+    )
+    save_inversion(person, tmp_path / "face.mien")
+    again = load_inversion(tmp_path / "face.mien")
+    assert torch.equal(again.render(G), person.render(G))
+    assert not torch.equal(again.render(G), inversion.render(G))
+    assert again.preview is not None and person.preview is not None and torch.equal(again.preview, person.preview)
+    assert (again.picture, again.versions) == (person.picture, person.versions)
+    assert not person.code_alone().changes
+
+
+def test_the_first_format_is_still_read(G: Generator, inversion: Inversion, tmp_path: Path) -> None:
+    facts = {"format": 1, "network": "ab", "method": "optimize", "config": {}, "losses": {}, "crop": {}}
+    tensors = {"ws": inversion.ws} | {f"noise{i}": n for i, n in enumerate(inversion.noise)}
+    save_file(tensors, tmp_path / "old.safetensors", metadata={"mien_code": json.dumps(facts)})
+    assert torch.equal(load_inversion(tmp_path / "old.safetensors").render(G), inversion.render(G))
+
+
+@pytest.mark.parametrize("wrong", ["down:b8.conv1.weight", "unit:b8"])
+def test_half_a_change_is_refused(inversion: Inversion, tmp_path: Path, wrong: str) -> None:
+    changes = Changes({"b8.conv1.weight": (torch.ones(8, 2), torch.ones(2, 72))}, quantised("b8", torch.ones(8, 8, 8)))
+    save_inversion(replace(inversion, changes=changes), tmp_path / "face.mien")
+    tensors = {name: t for name, t in load_file(tmp_path / "face.mien").items() if name != wrong}
+    with safe_open(tmp_path / "face.mien", framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, tmp_path / "face.mien", metadata=metadata)
+    with pytest.raises(UnsupportedFileError, match="damaged or not a code"):
+        load_inversion(tmp_path / "face.mien")

@@ -96,6 +96,7 @@ def _tune_one(
     stats: LatentStats,
     on_step: Sink,
 ) -> Inversion:
+    inversion = replace(inversion, noise=tuple(n.half() for n in inversion.noise))  # as a person's file keeps it
     factors, base = _factors(G, config), tunable(G)
     synthesis, before = synthesis_of(twin(G)), G.synthesis
     ws, options = inversion.ws[None].to(target.img.device), noise_options(inversion.noise, target.img.device)
