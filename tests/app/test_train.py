@@ -71,7 +71,8 @@ def test_dry_run_prints_the_settings_and_does_nothing(tmp_path: Path) -> None:
 def test_encoder_and_directions_fit_their_generator(bundle: Path, faces: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.safetensors"
     shutil.copy(bundle / "faces-64.safetensors", mine)
-    settings = ["--set", "num_steps=2", "--set", "batch_size=2", "--set", "hidden=8", "--set", "precision=fp32"]
+    chosen = ("num_steps=2", "batch_size=2", "hidden=8", "precision=fp32", "use_compile=false")
+    settings = [word for setting in chosen for word in ("--set", setting)]
     beside = ["--network", mine, "--out"]
     mien_train(
         "encoder",

@@ -19,7 +19,9 @@ from mien.report import Step
 from mien.training.data import PictureSet
 from mien.training.encoder import EncoderConfig, learning_rate, num_free_rows, train_encoder
 
-QUICK = EncoderConfig(num_steps=6, batch_size=4, hidden=16, precision="fp32", save_steps=3, warmup_steps=1)
+QUICK = EncoderConfig(
+    num_steps=6, batch_size=4, hidden=16, precision="fp32", save_steps=3, warmup_steps=1, use_compile=False
+)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -12,12 +13,22 @@ from torch import Tensor
 
 from mien.nets.stylegan2 import SynthesisNetwork
 
-__all__ = ["compile_synthesis", "has_compiler"]
+__all__ = ["compile_synthesis", "compiled_if", "has_compiler"]
 
 
 def has_compiler() -> bool:
     """Say whether `torch.compile` finds a C++ compiler."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+
+
+def compiled_if(wanted: bool, net: Any) -> Any:
+    """Compile a network for training when that is wanted and can be; warn where there is no compiler."""
+    if not wanted:
+        return net
+    if not has_compiler():
+        logging.getLogger(__name__).warning("no C++ compiler here: training goes on without torch.compile, slower")
+        return net
+    return torch.compile(net)
 
 
 def compile_synthesis(synthesis: SynthesisNetwork, *, backend: str = "inductor") -> Callable[..., Tensor]:

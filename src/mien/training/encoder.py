@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mien.errors import InputError
 from mien.inversion.objective import FaceModel, Target, TermWeights, picture_terms, total
 from mien.latents import LatentStats, latent_stats
+from mien.nets.compile import compiled_if
 from mien.nets.encoder import Encoder
 from mien.nets.generator import Generator
 from mien.nets.precision import dtype_of
@@ -53,6 +54,7 @@ class EncoderConfig:
     free_until: float = 0.2  # and by which every row may leave it
     ema_steps: float = 100.0  # half-life of the moving average that is kept
     precision: str = "bf16"
+    use_compile: bool = True
     save_steps: int = 100
     seed: int = 0
 
@@ -67,7 +69,7 @@ class EncoderConfig:
 
     def fixed(self) -> dict[str, Any]:
         """The settings that may not change within a run."""
-        return fixed_settings(self, free=("num_steps", "save_steps", "precision"))
+        return fixed_settings(self, free=("num_steps", "save_steps", "precision", "use_compile"))
 
 
 def num_free_rows(config: EncoderConfig, step: int, num_ws: int) -> int:
@@ -100,6 +102,7 @@ class _Trainer:
         self.optimizer = torch.optim.Adam(self.E.parameters(), lr=config.lr, betas=(0.9, 0.99))
         self.batches = Batches(len(pixels), config.batch_size, seed=config.seed)
         self.dtype = dtype_of(config.precision)
+        self.synthesis = compiled_if(config.use_compile, G.synthesis)
         self.step = 0
 
     def begin_with(self, weights: dict[str, Tensor]) -> None:
@@ -144,7 +147,7 @@ class _Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             ws = self.E(torch.cat([real, drawn]), num_free_rows(config, self.step, G.num_ws))
         found, guessed = ws.split([len(real), len(drawn)])
-        render = G.synthesis(found, noise_mode="const", dtype=self.dtype)
+        render = self.synthesis(found, noise_mode="const", dtype=self.dtype)
         with torch.no_grad():
             target = Target.of(real, self.face_model)
         terms = picture_terms(render, target, config.terms, self.face_model)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.errors import InputError
-from mien.nets.compile import has_compiler
+from mien.nets.compile import compiled_if
 from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder
 from mien.nets.precision import dtype_of
@@ -143,15 +142,6 @@ PRESETS = {
 """Settings by name: `faces-64` is what two CPU cores can do in hours, `faces-128` wants a GPU for half an hour."""
 
 
-def _compiled(net: Any, use_compile: bool) -> Any:
-    if not use_compile:
-        return net
-    if not has_compiler():
-        logging.getLogger(__name__).warning("no C++ compiler here: training goes on without torch.compile, slower")
-        return net
-    return torch.compile(net)
-
-
 @contextmanager
 def _frozen(*nets: nn.Module) -> Iterator[None]:
     for net in nets:
@@ -217,9 +207,9 @@ class GanTrainer:
         self.ada_p = torch.zeros([], device=device)
         self.pl_mean = torch.zeros([], device=device)
         self.step = 0
-        self.synthesis = _compiled(self.G.synthesis, config.use_compile)
-        self.discriminate = _compiled(self.D, config.use_compile)
-        self.encode = _compiled(self.E, config.use_compile) if self.E else None
+        self.synthesis = compiled_if(config.use_compile, self.G.synthesis)
+        self.discriminate = compiled_if(config.use_compile, self.D)
+        self.encode = compiled_if(config.use_compile, self.E) if self.E else None
         self.scalars: dict[str, Tensor] = {}
 
     # ---- State ------------------------------------------------------------------------------------------------------
