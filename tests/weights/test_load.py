@@ -242,11 +242,13 @@ def test_tensors_of_another_project_are_told_apart(tmp_path: Path) -> None:
         (lambda r: r["kwargs"].update(img_resolution=2**30), "img_resolution = 1073741824 is out of range"),
         (lambda r: r["kwargs"].update(z_dim=10**400), "z_dim = 1000.* is out of range"),
         (lambda r: r["kwargs"].update(z_dim=float("nan")), "not JSON"),
-        (lambda r: r["kwargs"].update(img_resolution=2**20), "does not make"),
+        (lambda r: r["kwargs"].update(img_resolution=2**14), "img_resolution = 16384 is out of range"),
         (lambda r: r["kwargs"].update(img_resolution=32), "tensors are missing: synthesis.b32"),
         (lambda r: r["kwargs"].update(img_resolution=8), "do not belong to its network: synthesis.b16"),
-        (lambda r: r["kwargs"]["mapping_kwargs"].update(num_layers=10**6), "many more tensors than the file"),
-        (lambda r: r["kwargs"].update(w_dim=2**20, z_dim=2**20), "its network wants"),
+        (lambda r: r["kwargs"]["mapping_kwargs"].update(num_layers=10**6), "num_layers = 1000000 is out of range"),
+        (lambda r: r["kwargs"]["mapping_kwargs"].update(num_layers=1000), "many more tensors than the file"),
+        (lambda r: r["kwargs"].update(z_dim=2**20), "z_dim = 1048576 is out of range"),
+        (lambda r: r["kwargs"].update(w_dim=2**16, z_dim=2**16), "its network wants"),
         (lambda r: r["kwargs"].update(z_dim=9), r"mapping.fc0.weight is \[8, 8\], its network wants \[8, 9\]"),
         (lambda r: r["kwargs"]["synthesis_kwargs"].update(activation="no"), "does not make"),
         (lambda r: r["kwargs"]["synthesis_kwargs"].update(resample_filter=[]), "does not make"),
@@ -262,9 +264,9 @@ def test_a_wrong_recipe_is_refused(saved: Path, change: Callable[[Any], None], m
 def test_recipes_of_huge_networks_cost_nothing(saved: Path, tmp_path: Path) -> None:
     """In a process of its own: the most memory that this one ever held says nothing about a single call."""
     huge: list[Callable[[dict[str, Any]], None]] = [
-        lambda r: r["kwargs"].update(w_dim=2**20, z_dim=2**20),
-        lambda r: r["kwargs"].update(img_resolution=2**20),
-        lambda r: r["kwargs"]["mapping_kwargs"].update(num_layers=10**6),
+        lambda r: r["kwargs"].update(w_dim=2**16, z_dim=2**16),
+        lambda r: r["kwargs"].update(img_resolution=2**13),
+        lambda r: r["kwargs"]["mapping_kwargs"].update(num_layers=1000),
     ]
     content, paths = saved.read_bytes(), []
     for i, change in enumerate(huge):

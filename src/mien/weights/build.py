@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -48,8 +49,21 @@ FORMER_NAMES = {"stylegan2.Discriminator": "discriminator.Discriminator"}
 
 W_AVG = "mapping.w_avg"
 W_AVG_SAMPLES = 10_000
+MAX_TENSORS = 10_000  # large encoders have a thousand
 MAX_NUMBER = 1 << 20  # no size, count or gain of any network comes near
-CALLS_PER_TENSOR = 100  # a constructor makes a tensor with about ten calls
+MAX_OF = {
+    "c_dim": 1 << 16,
+    "filter_size": 64,
+    "img_resolution": 1 << 13,
+    "lrelu_upsampling": 16,
+    "margin_size": 1 << 10,
+    "num_layers": 1 << 10,
+    "w_dim": 1 << 16,
+    "z_dim": 1 << 16,
+}
+"""Arguments whose cost the tensors in the file do not limit, because it comes before them or at the first picture."""
+
+CALLS_PER_TENSOR = 50  # a constructor makes a tensor with about ten calls
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +93,7 @@ def check_numbers(file: str, name: str, value: Any) -> None:
         for inner in value:
             check_numbers(file, name, inner)
     elif isinstance(value, int | float):
-        if not abs(value) <= MAX_NUMBER:
+        if not abs(value) <= MAX_OF.get(name, MAX_NUMBER):
             refuse(file, f"{name} = {value!r:.30} is out of range")
     elif not isinstance(value, str | None):
         refuse(file, f"{name} is a {type(value).__name__}")
@@ -113,7 +127,9 @@ def expected_net(file: str, recipe: Recipe, num_tensors: int) -> nn.Module:
     """
     if recipe.net not in NETS:
         refuse(file, f"it asks for an unknown network {recipe.net!r:.80}", hint=f"known: {', '.join(NETS)}")
-    check_numbers(file, "a value", recipe.kwargs)
+    if num_tensors > MAX_TENSORS:
+        refuse(file, f"it holds {num_tensors} tensors; no network has more than {MAX_TENSORS}")
+    check_numbers(file, "a value", dict(recipe.kwargs))
     try:
         with torch.device("meta"), _Budget(CALLS_PER_TENSOR * (num_tensors + 10)):
             return net_class(recipe.net)(**recipe.kwargs)
@@ -157,14 +173,14 @@ def _checked(file: str, name: str, tensor: Tensor, like: Tensor) -> Tensor:
 def _mean_of_w(G: Generator) -> Tensor:
     """Return the mean of w over random z (and classes) of a fixed seed, [w_dim]."""
     random = torch.Generator().manual_seed(0)
-    z = torch.randn(W_AVG_SAMPLES, G.z_dim, generator=random)
-    classes = torch.randint(max(1, G.c_dim), [W_AVG_SAMPLES], generator=random)
-    c = torch.eye(G.c_dim)[classes] if G.c_dim else None
+    total, num = torch.zeros(G.w_dim, dtype=torch.float64), 1000
     with torch.inference_mode():
-        rows = [
-            G.mapping(z[i : i + 1000], None if c is None else c[i : i + 1000])[:, 0] for i in range(0, len(z), 1000)
-        ]
-        return torch.cat(rows).double().mean(dim=0).float()
+        for _ in range(W_AVG_SAMPLES // num):
+            z = torch.randn(num, G.z_dim, generator=random)
+            classes = torch.randint(max(1, G.c_dim), [num], generator=random)
+            c = F.one_hot(classes, G.c_dim).float() if G.c_dim else None
+            total += G.mapping(z, c)[:, 0].sum(dim=0, dtype=torch.float64)
+    return (total / W_AVG_SAMPLES).float()
 
 
 def build(found: Found, file: str) -> Built:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mien.atomic import replacing
@@ -168,7 +169,7 @@ def _check_output(net: nn.Module, file: str, role: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in net.parameters())}
     if isinstance(net, Generator):
         z = torch.randn(1, net.z_dim, generator=torch.Generator().manual_seed(0))
-        c = torch.eye(net.c_dim)[:1] if net.c_dim else None
+        c = F.one_hot(torch.zeros(1, dtype=torch.int64), net.c_dim).float() if net.c_dim else None
         with torch.inference_mode():
             img = net.synthesis(net.mapping(z, c, truncation_psi=0.7), noise_mode="const")
         facts["image_mean"], facts["image_std"] = img.mean().item(), img.std().item()

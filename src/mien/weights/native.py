@@ -82,9 +82,16 @@ def save_generator(
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell a file of safetensors by its first bytes, and a damaged one by its name."""
-    with open(path, "rb") as file:
-        head = file.read(9)
+    """Tell a file of safetensors by its first bytes, and a damaged one by its name.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+    except OSError as err:
+        raise WeightsError(f"cannot read {path}: {err.strerror or err}", hint="check its permissions") from err
     return path.suffix.lower() == SUFFIX or (len(head) == 9 and head[8:] == b"{" and head[6:8] == b"\0\0")
 
 
