@@ -127,7 +127,7 @@ def test_a_missing_average_is_estimated_and_said(tmp_path: Path, c_dim: int, cap
     torch.save({name: t for name, t in G.state_dict().items() if name != "mapping.w_avg"}, path)
     with caplog.at_level(logging.WARNING):
         first, second = load_generator(path), load_generator(path)
-    assert "g.pth: the average latent is estimated" in caplog.text
+    assert "g.pth: the file has no average latent; it is estimated" in caplog.text
     assert torch.equal(first.w_avg, second.w_avg)
     torch.manual_seed(5)
     z, c = torch.randn(20_000, 8), torch.eye(3)[torch.randint(3, [20_000])] if c_dim else None

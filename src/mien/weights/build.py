@@ -209,6 +209,6 @@ def build(found: Found, file: str) -> Built:
         return Built(net, found.notes)
     G = cast(Generator, net)
     G.w_avg.copy_(_mean_of_w(G))
-    note = f"the average latent is estimated: the mean of w over {W_AVG_SAMPLES:,} latents of a fixed seed"
+    note = f"the file has no average latent; it is estimated: the mean of w over {W_AVG_SAMPLES:,} latents of a fixed seed"
     logger.warning("%s: %s", file, note)
     return Built(net, (*found.notes, note))
