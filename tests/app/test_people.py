@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import PIL.Image
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from mien.app.cli import app
 from mien.app.studio import Studio
 from mien.inversion.code import Inversion, save_inversion
+from mien.nets import stylegan1, stylegan2, stylegan3
 from mien.nets.stylegan2 import Generator
 from mien.weights.load import save_generator
 
@@ -117,6 +119,19 @@ def test_interpolate_writes_a_video_of_seeds_and_codes(tmp_path: Path) -> None:
     mien("interpolate", tmp_path / "anna.safetensors", "--seeds", "1,2", "--frames", 9, "--fps", 5, "--out", out)
     with av.open(str(out)) as video:
         assert sum(1 for _ in video.decode(video=0)) == 9
+
+
+@pytest.mark.parametrize("family", [stylegan1, stylegan2, stylegan3], ids=lambda module: module.__name__[-9:])
+def test_every_family_of_generators(family: ModuleType, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    G = family.Generator(8, 0, 8, 16, 3, synthesis_kwargs=dict(channel_base=128, channel_max=8))
+    save_generator(G, tmp_path / "G.safetensors")
+    options = ["--network", tmp_path / "G.safetensors", "--precision", "bf16"]
+    mien("generate", "--seeds", "1-2", "--noise-mode", "random", "--outdir", tmp_path / "people", *options)
+    assert len({path.read_bytes() for path in (tmp_path / "people").iterdir()}) == 2
+    mien("style-grid", "--rows", 1, "--cols", 2, "--layers", "0-3", "--out", tmp_path / "table.png", *options)
+    studio = Studio(tmp_path / "G.safetensors", device="cpu")
+    assert len(list(studio.walk([studio.seed_code(1), studio.seed_code(2)], 3))) == 3
 
 
 def test_wrong_walks_are_refused_before_any_work(tmp_path: Path) -> None:
