@@ -45,7 +45,7 @@ from mien.weights.load import load_net
 PSIS = (0.7, 1.0)
 SHOWN_SEEDS = range(1, 65)
 NUM_NEAREST = 12
-STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 CURVES = (
     ("Fréchet distance", ("frechet/held_out", "frechet/trained")),
     ("Kernel distance", ("kernel/held_out",)),
