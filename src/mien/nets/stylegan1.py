@@ -96,37 +96,41 @@ class SynthesisLayer(nn.Module):
         if in_channels > 0:
             self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
             self.weight_gain = WEIGHT_GAIN / math.sqrt(9 * in_channels)
+            self._held: tuple[tuple[Any, ...], Tensor] | None = None
         if is_up:
             self.register_buffer("blur_filter", setup_filter(blur_filter), persistent=False)
-            self._held: tuple[tuple[Any, ...], Tensor] | None = None
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.noise_strength = nn.Parameter(torch.zeros(out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def up_kernel(self) -> Tensor:
-        """The transposed convolution's kernel [O, I, 4, 4]."""
+    def kernel(self) -> Tensor:
+        """What the convolution reads: [in, out, 4, 4] of the transposed one where it doubles, else [out, in, 3, 3]."""
         weight = self.weight * self.weight_gain
+        if not self.is_up:
+            return weight
         padded = F.pad(weight if self.is_fused else weight.flip(2, 3), [1, 1, 1, 1])
         rows = padded[:, :, 1:] + padded[:, :, :-1]
-        return rows[:, :, :, 1:] + rows[:, :, :, :-1]
+        return (rows[:, :, :, 1:] + rows[:, :, :, :-1]).transpose(0, 1)
 
-    def _up_kernel(self, dtype: torch.dtype) -> Tensor:
-        """The same as [I, O, 4, 4] of `dtype`; kept until the weight changes, where nobody learns it."""
+    def _kernel(self, dtype: torch.dtype) -> Tensor:
+        """The kernel as `dtype`, laid out for the convolution; kept until the weight changes, if nobody learns it."""
         weight = self.weight
         if (weight.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():
-            return as_blocks(self.up_kernel().transpose(0, 1), dtype)
+            return as_blocks(self.kernel(), dtype)
         key = (dtype, weight.device, weight.data_ptr(), weight._version, torch.is_inference_mode_enabled())
         held = self._held  # read once: other threads may replace it
         if held is None or held[0] != key:
-            held = self._held = (key, as_blocks(self.up_kernel().transpose(0, 1), dtype))
+            held = self._held = (key, as_blocks(self.kernel(), dtype))
         return held[1]
 
     def convolve(self, x: Tensor) -> Tensor:
         """Carry x [N, in, h, w] to [N, out, resolution, resolution]; the constant stays as it is."""
+        if self.in_channels == 0:
+            return x
         if self.is_up:
-            x = F.conv_transpose2d(x, self._up_kernel(x.dtype), stride=2, padding=1)
+            x = F.conv_transpose2d(x, self._kernel(x.dtype), stride=2, padding=1)
             return filter2d(x, self.blur_filter)
-        return F.conv2d(x, (self.weight * self.weight_gain).to(x.dtype), padding=1) if self.in_channels else x
+        return F.conv2d(x, self._kernel(x.dtype), padding=1)
 
     def offset(self, num: int, noise_mode: str, given: Tensor | None) -> Tensor:
         """What is added to the feature maps: noise in each map's strength, and biases; broadcasts to them."""
