@@ -21,6 +21,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -113,39 +114,49 @@ def renderers(G: Any, official: Any | None) -> dict[str, Callable[[Tensor], Tens
     return found
 
 
-def measure(works: dict[str, Work], rounds: int) -> dict[str, dict[str, list[float]]]:
+@dataclass
+class Timed:
+    """Seconds of every round, and what the last one gave."""
+
+    wall: list[float] = field(default_factory=list)
+    core: list[float] = field(default_factory=list)
+    result: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, work: Work) -> None:
+        wall, core = time.perf_counter(), time.process_time()
+        self.result = work().float()
+        self.core.append(time.process_time() - core)
+        self.wall.append(time.perf_counter() - wall)
+
+
+def measure(works: dict[str, Work], rounds: int, warmups: int) -> dict[str, Timed]:
     """Run every work in turns; return wall and processor seconds per round."""
-    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "core": []} for name in works}
     for work in works.values():
-        for _ in range(2):  # compile, warm up
+        for _ in range(warmups):  # compile, fill caches
             work()
+    times = {name: Timed() for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            wall, core = time.perf_counter(), time.process_time()
-            work()
-            times[name]["wall"].append(time.perf_counter() - wall)
-            times[name]["core"].append(time.process_time() - core)
+            times[name].add(work)
     return times
 
 
-def report(title: str, works: dict[str, Work], rounds: int) -> list[str]:
+def report(title: str, works: dict[str, Work], rounds: int, warmups: int) -> list[str]:
     """Measure and write one table; errors are against the first variant's result."""
-    exact = next(iter(works.values()))().float()
-    times = measure(works, rounds)
-    first = next(iter(works))
+    times = measure(works, rounds, warmups)
+    first = next(iter(times.values()))
     columns = [title, "wall ms", "core ms", "ratio wall", "ratio core", "max error", "rms error / std"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for name, work in works.items():
-        error = work().float() - exact
-        ms = {kind: 1000 * statistics.median(values) for kind, values in times[name].items()}
-        ratio = {
-            kind: statistics.median(a / b for a, b in zip(times[first][kind], values, strict=True))
-            for kind, values in times[name].items()
-        }
-        rms = (error.square().mean().sqrt() / exact.std()).item()
+    for name, timed in times.items():
+        error = timed.result - first.result
+        wall, core = (
+            statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+            for theirs, ours in ((first.wall, timed.wall), (first.core, timed.core))
+        )
+        rms = (error.square().mean().sqrt() / first.result.std()).item()
         lines.append(
-            f"| {name} | {ms['wall']:.0f} | {ms['core']:.0f} | {ratio['wall']:.2f} | {ratio['core']:.2f} "
-            f"| {error.abs().max():.1e} | {rms:.1e} |"
+            f"| {name} | {1000 * statistics.median(timed.wall):.0f} | {1000 * statistics.median(timed.core):.0f} "
+            f"| {wall:.2f} | {core:.2f} | {error.abs().max():.1e} | {rms:.1e} |"
         )
         print(lines[-1], file=sys.stderr)
     return [*lines, ""]
@@ -156,6 +167,7 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, default="stylegan2")
     parser.add_argument("--official", type=Path, help="checkout of the official code")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warmups", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="comma-separated names of variants")
     parser.add_argument("--batches", default="1,8")
@@ -174,9 +186,14 @@ def main() -> None:
     ws = G.mapping(z)
     for batch in map(int, args.batches.split(",")):
         works = {name: without_gradient(render, ws[:batch]) for name, render in ways.items()}
-        lines += report(f"render, batch {batch}", works, args.rounds)
+        lines += report(f"render, batch {batch}", works, args.rounds, args.warmups)
     if args.gradient:
-        lines += report("forward + backward to ws", {n: with_gradient(r, ws[:1]) for n, r in ways.items()}, args.rounds)
+        lines += report(
+            "forward + backward to ws",
+            {n: with_gradient(r, ws[:1]) for n, r in ways.items()},
+            args.rounds,
+            args.warmups,
+        )
     text = "\n".join(lines)
     print(text)
     if args.out:

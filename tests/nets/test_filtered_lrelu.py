@@ -29,6 +29,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Cut even a small picture into many tiles."""
     monkeypatch.setattr(streaming, "TILE_COLUMNS", 7)
     monkeypatch.setattr(streaming, "MAX_ROWS", 4)
+    monkeypatch.setattr(streaming, "SLAB_ROWS", 10)
     streaming._plan.cache_clear()
     yield
     streaming._plan.cache_clear()

@@ -19,7 +19,6 @@ from mien.nets.streaming import Resampling, resampling, stream
 __all__ = ["filtered_lrelu"]
 
 IMPLS = ("auto", "plain", "streamed")
-STREAMED_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 MIN_CHANNELS = 8  # fewer leave the matrix products too narrow
 
 
@@ -58,7 +57,7 @@ class _Call:
 
     def maps(self, x: Tensor, fu: Tensor | None, fd: Tensor | None) -> tuple[Resampling, Resampling]:
         """The two resamplings; the second takes the gain with it."""
-        rule: dict[str, Any] = dict(flip_filter=self.flip, dtype=x.dtype)
+        rule: dict[str, Any] = dict(flip_filter=self.flip, dtype=torch.promote_types(x.dtype, torch.float32))
         above = resampling(fu, x.shape[2:], up=self.up, padding=self.padding, gain=self.up**2, **rule)
         hw = (above.rows.shape[1], above.columns.shape[1])
         return above, resampling(fd, hw, down=self.down, gain=self.gain, **rule)
@@ -99,8 +98,8 @@ class _Streamed(torch.autograd.Function):
 
 def _is_streamed(x: Tensor, up: int, down: int) -> bool:
     """Say whether the way through the cache is the faster one: on processors, not on GPUs nor in compiled graphs."""
-    fits = x.device.type == "cpu" and x.dtype in STREAMED_DTYPES and x.shape[1] >= MIN_CHANNELS
-    return fits and max(up, down) > 1 and not torch.compiler.is_compiling()
+    fits = x.device.type == "cpu" and x.shape[1] >= MIN_CHANNELS and max(up, down) > 1
+    return fits and not torch.compiler.is_compiling()
 
 
 def filtered_lrelu(

@@ -2,8 +2,9 @@
 
 Along an axis, resampling by a FIR filter is a product with a banded matrix: of [out, in] numbers only a band is not
 zero. A tile of the enlarged picture therefore comes from a small block of the input by two small dense products, and
-gives its part of the output by two more; matrix products are what processors do best, in float32 and much more so in
-bfloat16. A filter that is not separable is a sum of a few that are (its singular value decomposition).
+gives its part of the output by two more; matrix products are what processors do best. (In bfloat16 such small ones are
+no faster, so half types are filtered in float32.) A filter that is not separable is a sum of a few that are, by its
+singular value decomposition.
 
 Source: polyphase filters as matrices: Vaidyanathan 1993, Ch. 5; the operation: Karras et al. 2021, arXiv:2106.12423.
 """
@@ -19,9 +20,10 @@ from torch import Tensor
 
 __all__ = ["Resampling", "resampling", "stream"]
 
-TILE_BYTES = 640 << 10  # of the enlarged picture; a tile and its neighbours on the way fit the cache of a core
-TILE_COLUMNS = 64
-MIN_ROWS, MAX_ROWS = 4, 64  # of a tile
+TILE_BYTES = 704 << 10  # of the enlarged picture; a tile and its neighbours on the way fit the cache of a core
+TILE_COLUMNS = 32  # more would waste products on zeros, fewer would leave them too small
+MIN_ROWS, MAX_ROWS = 4, 32  # of a tile
+SLAB_ROWS = 64  # that are enlarged along H at once
 
 Taps = tuple[float, ...]
 
@@ -123,18 +125,18 @@ def _block(matrix: Tensor, outputs: slice) -> _Block:
 class _Columns:
     """Columns of the output, by way of the columns of the enlarged picture that they need."""
 
-    sources: tuple[_Block, ...]  # weights [columns, rank * inputs]
-    outputs: slice
-    weight: Tensor  # [rank * outputs, columns]
+    sources: tuple[_Block, ...]  # inputs: rows of [W * rank, ...]; weights [columns, inputs]
+    outputs: slice  # rows of [W' * rank, ...]
+    weight: Tensor  # [outputs, columns]
 
 
 @dataclass(frozen=True)
 class _Slab:
     """Rows of the enlarged picture, and the rows of the output that are finished with them."""
 
-    sources: tuple[_Block, ...]  # weights [rows * rank, inputs]
+    sources: tuple[_Block, ...]  # weights [rank * rows, inputs]
     outputs: slice
-    weight: Tensor  # [outputs, buffered rows * rank]
+    weight: Tensor  # [outputs, rank * buffered rows]
     num_rows: int
     num_buffered: int  # rows in the buffer, this slab's last
     num_dropped: int  # rows of the buffer that nothing needs after this slab
@@ -144,18 +146,23 @@ class _Slab:
 class _Plan:
     slabs: tuple[_Slab, ...]
     columns: tuple[_Columns, ...]
+    num_rows: int  # of a tile
+
+
+def _scaled(part: slice, factor: int) -> slice:
+    return slice(part.start * factor, part.stop * factor)
 
 
 def _plan_columns(sources: Sequence[Tensor], sink: Tensor) -> tuple[_Columns, ...]:
-    _, num_out, num_tmp = sink.shape
+    rank, num_out, num_tmp = sink.shape
     step = max(1, TILE_COLUMNS * num_out // num_tmp)
     found = []
     for start in range(0, num_out, step):
         outputs = slice(start, min(start + step, num_out))
         last = _block(sink, outputs)
-        blocks = [_block(matrix, last.inputs) for matrix in sources]
-        first = tuple(_Block(b.inputs, b.weight.transpose(0, 1).flatten(1).contiguous()) for b in blocks)
-        found.append(_Columns(first, outputs, last.weight.flatten(0, 1).contiguous()))
+        blocks = [(_block(matrix, last.inputs), len(matrix)) for matrix in sources]
+        first = tuple(_Block(_scaled(b.inputs, k), b.weight.permute(1, 2, 0).flatten(1)) for b, k in blocks)
+        found.append(_Columns(first, _scaled(outputs, rank), last.weight.transpose(0, 1).flatten(0, 1)))
     return tuple(found)
 
 
@@ -171,9 +178,9 @@ def _plan_slabs(sources: Sequence[Tensor], sink: Tensor, step: int) -> tuple[_Sl
         keeps = stop if outputs.stop == len(needs) else max(held, min(needs[outputs.stop].start, stop))
         slabs.append(
             _Slab(
-                sources=tuple(_Block(b.inputs, b.weight.transpose(0, 1).flatten(0, 1).contiguous()) for b in blocks),
+                sources=tuple(_Block(b.inputs, b.weight.flatten(0, 1)) for b in blocks),
                 outputs=outputs,
-                weight=sink[:, outputs, held:stop].permute(1, 2, 0).flatten(1).contiguous(),
+                weight=sink[:, outputs, held:stop].transpose(0, 1).flatten(1),
                 num_rows=stop - start,
                 num_buffered=stop - held,
                 num_dropped=keeps - held,
@@ -187,39 +194,48 @@ def _plan_slabs(sources: Sequence[Tensor], sink: Tensor, step: int) -> tuple[_Sl
 def _plan(sources: tuple[Resampling, ...], sink: Resampling, num_channels: int) -> _Plan:
     columns = _plan_columns([source.columns for source in sources], sink.columns)
     widest = max(c.weight.shape[1] for c in columns)
-    num_rows = TILE_BYTES // (widest * num_channels * sink.rows.element_size())
-    slabs = _plan_slabs([source.rows for source in sources], sink.rows, min(max(num_rows, MIN_ROWS), MAX_ROWS))
-    return _Plan(slabs, columns)
+    fitting = TILE_BYTES // (widest * num_channels * sink.rows.element_size())
+    slabs = _plan_slabs([source.rows for source in sources], sink.rows, SLAB_ROWS)
+    return _Plan(slabs, columns, min(max(fitting, MIN_ROWS), MAX_ROWS))
 
 
 # ---- The way through ------------------------------------------------------------------------------------------------
 
 
+def _by_batch(weight: Tensor, x: Tensor) -> Tensor:
+    """One matrix [out, in] times every [in, C] of x [W, in, C]."""
+    return torch.bmm(weight.expand(len(x), -1, -1), x)
+
+
 def _stream_one(
-    pictures: Sequence[Tensor], out: Tensor, plan: _Plan, ranks: Sequence[int], between: Callable[..., Tensor]
+    pictures: Sequence[Tensor], out: Tensor, plan: _Plan, rank: int, between: Callable[..., Tensor]
 ) -> None:
-    """`stream` for one sample: pictures [H, W, C] each, to out [H', W', C]."""
+    """`stream` for one sample: pictures [H, W, C] each, to out [H', W', C].
+
+    On the way a slab lies as [W, rank, rows, C], so that resampling along W is one product for all rows.
+    """
     width, channels = out.shape[1:]
-    rank = plan.columns[0].weight.shape[0] // (plan.columns[0].outputs.stop - plan.columns[0].outputs.start)
-    buffer = out.new_empty(max(slab.num_buffered for slab in plan.slabs), rank, width, channels)
+    dtype = plan.slabs[0].weight.dtype
+    buffer = out.new_zeros(width, rank, max(slab.num_buffered for slab in plan.slabs), channels, dtype=dtype)
     for slab in plan.slabs:
-        enlarged = [  # rows only: [rows, rank, W, C]
-            torch.mm(block.weight, x[block.inputs].flatten(1)).view(slab.num_rows, k, *x.shape[1:])
-            for block, x, k in zip(slab.sources, pictures, ranks, strict=True)
+        enlarged = [  # along H only
+            _by_batch(block.weight, x[block.inputs].to(dtype).transpose(0, 1)).view(-1, slab.num_rows * channels)
+            for block, x in zip(slab.sources, pictures, strict=True)
         ]
-        fresh = buffer[slab.num_buffered - slab.num_rows : slab.num_buffered]
-        for columns in plan.columns:
-            tiles = [
-                torch.matmul(block.weight, x[:, :, block.inputs].flatten(1, 2))  # [rows, columns, C]
-                for block, x in zip(columns.sources, enlarged, strict=True)
-            ]
-            tile = torch.matmul(columns.weight, between(*tiles))  # [rows, rank * outputs, C]
-            fresh[:, :, columns.outputs] = tile.unflatten(1, (rank, -1))
+        fresh = buffer.flatten(0, 1)[:, slab.num_buffered - slab.num_rows : slab.num_buffered].flatten(1)
+        for start in range(0, slab.num_rows, plan.num_rows):
+            rows = slice(start * channels, (start + plan.num_rows) * channels)
+            for columns in plan.columns:
+                tiles = [
+                    torch.mm(block.weight, x[block.inputs, rows])
+                    for block, x in zip(columns.sources, enlarged, strict=True)
+                ]
+                torch.mm(columns.weight, between(*tiles), out=fresh[columns.outputs, rows])
         if len(slab.weight):
-            held = buffer[: slab.num_buffered].flatten(0, 1).flatten(1)  # [rows * rank, W' * C]
-            torch.mm(slab.weight, held, out=out[slab.outputs].flatten(1))
-        kept = buffer[slab.num_dropped : slab.num_buffered]
-        buffer[: len(kept)] = kept.clone() if slab.num_dropped < len(kept) else kept
+            held = buffer[:, :, : slab.num_buffered].flatten(1, 2)  # [W', rank * rows, C]
+            out[slab.outputs] = _by_batch(slab.weight, held).transpose(0, 1)
+        kept = buffer[:, :, slab.num_dropped : slab.num_buffered]
+        buffer[:, :, : kept.shape[2]] = kept.clone()
 
 
 def stream(
@@ -228,20 +244,20 @@ def stream(
     """Resample pictures to a common enlarged size, join them by `between`, and resample the result by `sink`.
 
     Args:
-        pictures: each [N, C, H, W].
+        pictures: each [N, C, H, W]; half types are computed in the type of the resamplings.
         sources: how each is enlarged.
         sink: how the enlarged picture is shrunk.
-        between: function of a tile [..., C] of each enlarged picture to one such tile; it may change them in place.
+        between: function of a tile of each enlarged picture, all of one shape, to one such tile; it may change them in
+            place.
 
     Returns:
-        [N, C, H', W'] in channels-last order; no gradient.
+        [N, C, H', W'] in channels-last order and the type of the pictures; no gradient.
     """
     assert not torch.is_grad_enabled()
     last = [x.permute(0, 2, 3, 1).contiguous() for x in pictures]  # [NHWC], a view of channels-last maps
     num, _, _, channels = last[0].shape
     plan = _plan(tuple(sources), sink, channels)
     out = last[0].new_empty(num, sink.rows.shape[1], sink.columns.shape[1], channels)
-    ranks = [len(source.rows) for source in sources]
     for i in range(num):
-        _stream_one([x[i] for x in last], out[i], plan, ranks, between)
+        _stream_one([x[i] for x in last], out[i], plan, len(sink.rows), between)
     return out.permute(0, 3, 1, 2)
