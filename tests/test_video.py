@@ -24,7 +24,9 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     with av.open(str(path)) as video:
         stream = video.streams.video[0]
         assert (stream.width, stream.height, float(stream.average_rate)) == (32, 24, 12.5)
-        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        context = stream.codec_context
+        assert (context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
         pictures = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
     assert len(pictures) == 10
     for picture, frame in zip(pictures, frames(10), strict=True):

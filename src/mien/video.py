@@ -17,6 +17,7 @@ from mien.errors import InputError, MissingExtraError
 __all__ = ["save_mp4"]
 
 CRF = "16"  # of x264: 0 is lossless, 18 looks it
+BT709, LIMITED = 1, 1  # colours of HD video in the numbers of ITU-T H.273; untagged, each player guesses
 
 
 def save_mp4(frames: Iterable[Image], path: str | Path, *, fps: float = 30.0) -> None:
@@ -34,6 +35,7 @@ def save_mp4(frames: Iterable[Image], path: str | Path, *, fps: float = 30.0) ->
     """
     try:
         import av
+        from av.video.reformatter import ColorRange, Colorspace
     except ImportError as err:
         raise MissingExtraError("writing videos needs PyAV", hint="pip install 'mien[video]'") from err
     if not 0 < fps <= 1000:
@@ -42,6 +44,9 @@ def save_mp4(frames: Iterable[Image], path: str | Path, *, fps: float = 30.0) ->
     with replacing(Path(path)) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out:
         stream = out.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": CRF})
         stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = LIMITED
         for frame in frames:
             if size is None:
                 size = frame.size
@@ -49,7 +54,10 @@ def save_mp4(frames: Iterable[Image], path: str | Path, *, fps: float = 30.0) ->
             if frame.size != size:
                 raise InputError(f"the pictures of a video must have one size, got {size} and {frame.size}")
             cut = frame.crop((0, 0, stream.width, stream.height))
-            out.mux(stream.encode(av.VideoFrame.from_image(cut)))
+            picture = av.VideoFrame.from_image(cut).reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            out.mux(stream.encode(picture))
         if size is None:
             raise InputError("a video needs at least one picture")
         out.mux(stream.encode())
