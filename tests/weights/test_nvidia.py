@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mien.errors import WeightsError
+from mien.nets import stylegan3 as alias_free
 from mien.nets.discriminator import Discriminator
+from mien.nets.stylegan2 import Generator
 from mien.weights.build import build
 from mien.weights.checkpoint import Checkpoint
 from mien.weights.formats import convert, describe, read_checkpoint, verify
@@ -113,8 +115,6 @@ def pickled(tiny: Any, kwargs: dict[str, Any] | None = None, args: tuple[Any, ..
 
 @pytest.fixture
 def tiny() -> Any:
-    from mien.nets.stylegan2 import Generator
-
     torch.manual_seed(0)
     mapping = {"num_layers": 3, "lr_multiplier": 0.02, "layer_features": 12, "embed_features": 6}
     return Generator(**SIZES, mapping_kwargs=mapping, channel_base=64, channel_max=8, conv_clamp=256)
@@ -132,6 +132,32 @@ def test_what_the_arguments_leave_out_is_read_from_layers_and_tensors(tiny: Any,
     kwargs = checkpoint.networks["G_ema"].recipe.kwargs
     assert kwargs["synthesis_kwargs"]["conv_clamp"] == 256 and kwargs["mapping_kwargs"]["lr_multiplier"] == 0.02
     assert same_picture(checkpoint, tiny)
+
+
+def test_an_alias_free_generator_keeps_its_kernels_and_filters() -> None:
+    torch.manual_seed(0)
+    rotating = dict(channel_base=128, channel_max=8, conv_kernel=1, use_radial_filters=True, magnitude_ema_beta=0.99)
+    net = alias_free.Generator(**SIZES, mapping_kwargs={"num_layers": 1}, **rotating)
+    flat = {**SIZES, "mapping_kwargs": {"num_layers": 1}, **rotating, "num_fp16_res": 4, "conv_clamp": 256}
+    checkpoint = read({"G_ema": pickled(net, flat)})
+    assert same_picture(checkpoint, net)
+    with pytest.raises(WeightsError, match="its arguments lack img_channels, w_dim"):
+        read({"G_ema": pickled(net, {name: SIZES[name] for name in ("z_dim", "c_dim", "img_resolution")})})
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
+def test_a_discriminator_is_read_from_its_layers(architecture: str) -> None:
+    torch.manual_seed(0)
+    sizes = dict(c_dim=2, img_resolution=16, img_channels=3)
+    common: dict[str, Any] = dict(architecture=architecture, channel_base=64, channel_max=8, conv_clamp=256, cmap_dim=6)
+    parts = dict(mapping_kwargs={"num_layers": 2}, epilogue_kwargs={"mbstd_group_size": 2})
+    net = Discriminator(**sizes, **common, **parts)
+    given = {**sizes, "epilogue_kwargs": {"mbstd_group_size": 2}, "block_kwargs": {"freeze_layers": 0}}
+    found = read(as_record(net, "Discriminator", _init_kwargs=given)).networks["D"]
+    back = build(found, "file").net
+    img, c = torch.randn(4, 3, 16, 16), torch.eye(2)[[0, 1, 1, 0]]
+    assert torch.equal(back(img, c), net(img, c))
+    assert found.recipe.kwargs["conv_clamp"] == 256
 
 
 def test_a_module_alone_is_a_checkpoint(tiny: Any) -> None:

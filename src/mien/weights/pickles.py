@@ -26,6 +26,7 @@ MAX_KEY = 2**61  # beyond it integers share their hash, and a dict of them costs
 MAX_NAME = 500
 LONG_BYTES = 1024  # longer byte strings stay where they are in the file
 HARMLESS = "get the file again; it is damaged or of another kind"
+WHOLE = "it holds whole modules (a network saved as one object, or StyleGAN-XL); ask for its state dict"
 SAFER = "if you trust its maker, ask for a state dict or a .safetensors file; nothing in this one was run"
 
 
@@ -259,7 +260,8 @@ class Machine:
     def _name(self, module: str, name: str) -> None:
         full = f"{module}.{name}"
         if "." in name or full not in self.names:
-            raise UnsafeWeightsError(f"it asks for {full!r:.200}, which weights never need", hint=SAFER)
+            hint = WHOLE if module.startswith("torch.nn.") else SAFER
+            raise UnsafeWeightsError(f"it asks for {full!r:.200}, which weights never need", hint=hint)
         self._push(Name(full))
 
     def _name_lines(self) -> None:
