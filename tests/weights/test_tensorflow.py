@@ -401,6 +401,52 @@ def test_forks_are_explained() -> None:
         read(Record(TENSORFLOW, (), {"version": 3, "variables": [], "build_func_name": "D_basic"}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("conv_clamp", -1.0),
+        ("conv_clamp", float("nan")),
+        ("mapping_lrmul", "0.01"),
+        ("nonlinearity", "hardswish"),
+        ("num_fp16_res", 1 << 30),
+        ("resample_kernel", torch.ones(1000)),
+        ("resample_kernel", ["1", 3]),
+        ("resample_kernel", 3),
+    ],
+)
+def test_arguments_out_of_range_are_said(name: str, value: Any) -> None:
+    with pytest.raises(WeightsError, match=f"its G_ema was made with {name}="):
+        read(network(tiny(), STYLEGAN2, 5, {name: value}))
+
+
+def test_no_filter_means_nearest_neighbours() -> None:
+    found = read(network(tiny(), STYLEGAN2, 4, {"resample_kernel": None})).networks["G_ema"]
+    G: Any = build(found, "x.pkl").net
+    assert G.init_kwargs["synthesis_kwargs"]["resample_filter"] == [1, 1]
+    ws = torch.randn(1, G.num_ws, 8)
+    x, img = G.synthesis.b4(None, None, ws, noise_mode="none", noise=[None], dtype=torch.float32)
+    _, both = G.synthesis.b8(x, img, ws[:, 1:4], noise_mode="none", noise=[None] * 2, dtype=torch.float32)
+    _, alone = G.synthesis.b8(x, None, ws[:, 1:4], noise_mode="none", noise=[None] * 2, dtype=torch.float32)
+    torch.testing.assert_close(both - alone, F.interpolate(img, scale_factor=2), rtol=1e-4, atol=1e-4)
+
+
+def test_whatever_is_wrong_with_variables_ends_in_one_error() -> None:
+    """Each of them made another: no shape, another type, not finite, gone."""
+    random = torch.Generator().manual_seed(0)
+    spoils = (torch.ones(2, 3), torch.ones(()), torch.ones(0), torch.full((4,), float("nan")), 1, "x", None, [])
+    for make in (lambda: network(tiny1(), STYLEGAN1, 3), lambda: network(tiny(), STYLEGAN2, 5)):
+        whole = make()
+        for spoil in spoils:
+            part = whole.state["components"][["mapping", "synthesis"][int(torch.randint(2, [1], generator=random))]]
+            variables = part.state["variables"]
+            i = int(torch.randint(len(variables), [1], generator=random))
+            kept, variables[i] = variables[i], (variables[i][0], spoil)
+            with pytest.raises((WeightsError, IndexError, RuntimeError)):  # `formats` says the last two as damage
+                build(read(whole).networks["G_ema"], "x.pkl")
+            variables[i] = kept
+        build(read(whole).networks["G_ema"], "x.pkl")
+
+
 def test_damage_is_said() -> None:
     with pytest.raises(WeightsError, match="G_ema is of version 7"):
         read(network(tiny(), STYLEGAN2, 7))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mien.nets.ops import ACTIVATIONS
 from mien.weights.checkpoint import Checkpoint, Found
 from mien.weights.tables import Change, listed, refuse
 from mien.weights.tf_names import (
@@ -38,6 +39,14 @@ DIALECT = Dialect(name=lambda variable: variable, linear=LINEAR, conv=CONV, mirr
 NORM_EPS = 1e-5  # as recorded pictures of such files have it; the first code adds 1e-8, a quarter of a grey level away
 VERSIONS = (2, 3, 4, 5)
 FORKS = "mien reads StyleGAN, StyleGAN2 and StyleGAN2-ADA as NVIDIA published them"
+
+NO_FILTER = {"blur_filter": [1], "resample_kernel": [1, 1]}
+"""Arguments that are taps of a filter, and those which None stands for."""
+
+NUMBERS = {"conv_clamp", "mapping_lrmul", "mbstd_group_size", "num_fp16_res", "w_avg_beta"}
+"""Arguments that are numbers."""
+
+MAX_TAPS, MAX_NUMBER = 32, 1 << 20
 
 IMPLIED = {
     *("resolution", "num_channels", "label_size", "latent_size", "dlatent_size", "dlatent_broadcast", "architecture"),
@@ -76,11 +85,11 @@ class _Network:
         """Return the arguments that are given, theirs => ours by `names`."""
         return {ours: self.kwargs[theirs] for theirs, ours in names.items() if self.kwargs.get(theirs) is not None}
 
-    def require(self, role: str, wanted: Mapping[str, Sequence[Any]]) -> None:
+    def require(self, wanted: Mapping[str, Sequence[Any]]) -> None:
         """Refuse a network whose arguments ask for something that leaves no trace in its variables."""
         for name, values in wanted.items():
             if name in self.kwargs and self.kwargs[name] not in values:
-                refuse(f"its {role} was made with {name}={self.kwargs[name]!r:.40}", hint=FORKS)
+                refuse(f"its {self.role} was made with {name}={self.kwargs[name]!r:.40}", hint=FORKS)
 
 
 # ---- From records to variables --------------------------------------------------------------------------------------
@@ -88,7 +97,28 @@ class _Network:
 
 def _plain(value: Any) -> Any:
     """Numbers and lists of numbers instead of tensors."""
-    return value.tolist() if isinstance(value, Tensor) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return value.tolist() if isinstance(value, Tensor) and value.numel() <= MAX_TAPS else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < MAX_NUMBER
+
+
+def _checked(role: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments whose values can be believed, with the taps that no filter stands for.
+
+    Raises:
+        WeightsError: a value is not of its kind, or out of range.
+    """
+    kwargs = {name: NO_FILTER.get(name) if value is None else value for name, value in kwargs.items()}
+    for name, value in kwargs.items():
+        is_taps = isinstance(value, list) and 0 < len(value) <= MAX_TAPS and all(map(_is_number, value))
+        is_fine = is_taps if name in NO_FILTER else _is_number(value) or name not in NUMBERS
+        if value is not None and not is_fine:
+            refuse(f"its {role} was made with {name}={value!r:.40}")
+    return kwargs
 
 
 def _collect(role: str, record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -116,7 +146,7 @@ def _network(role: str, record: Record) -> _Network:
     if version not in VERSIONS:
         refuse(f"{role} is of version {version!r:.20}", hint=f"mien knows {', '.join(map(str, VERSIONS))}")
     is_multi_scale = version < 4 and ("num_inputs" in record.state or any("combine" in n.lower() for n in variables))
-    return _Network(role, version, kwargs, variables, is_multi_scale)
+    return _Network(role, version, _checked(role, kwargs), variables, is_multi_scale)
 
 
 def _records(tree: Any) -> dict[str, Record]:
@@ -142,7 +172,7 @@ def _notes(network: _Network, known: set[str]) -> tuple[str, ...]:
 
 
 def _shown(network: _Network) -> dict[str, Any]:
-    return {name: network.kwargs[name] for name in PRESENTATION if network.kwargs.get(name) is not None}
+    return {name: network.kwargs[name] for name in sorted(PRESENTATION) if _is_number(network.kwargs.get(name))}
 
 
 MAPPING = {"mapping_lrmul": "lr_multiplier", "w_avg_beta": "w_avg_beta"}
@@ -153,7 +183,11 @@ SYNTHESIS2 = {
     "num_fp16_res": "num_fp16_res",
     "resample_kernel": "resample_filter",
 }
-FIXED = {"normalize_latents": (True, 1)}
+FIXED = {
+    "mapping_nonlinearity": tuple(ACTIVATIONS),
+    "nonlinearity": tuple(ACTIVATIONS),
+    "normalize_latents": (True, 1),
+}
 FIXED1 = FIXED | {
     "const_input_layer": (True, 1),
     "mapping_nonlinearity": ("lrelu",),
@@ -168,13 +202,13 @@ FUSED_FROM = {"auto": 128, True: 4, False: 1 << 20}
 
 
 def _stylegan1(network: _Network) -> Found:
-    network.require(network.role, FIXED1)
+    network.require(FIXED1)
     synthesis: dict[str, Any] = {"norm_eps": NORM_EPS}
     if "fused_scale" in network.kwargs:
-        network.require(network.role, {"fused_scale": tuple(FUSED_FROM)})
+        network.require({"fused_scale": tuple(FUSED_FROM)})
         synthesis["fused_from"] = FUSED_FROM[network.kwargs["fused_scale"]]
     if "blur_filter" in network.kwargs:
-        synthesis["blur_filter"] = network.kwargs["blur_filter"] or [1]
+        synthesis["blur_filter"] = network.kwargs["blur_filter"]
     found = read_stylegan1(
         DIALECT,
         network.variables,
@@ -188,7 +222,7 @@ def _stylegan1(network: _Network) -> Found:
 
 
 def _stylegan2(network: _Network) -> Found:
-    network.require(network.role, FIXED)
+    network.require(FIXED)
     found = read_stylegan2(
         DIALECT,
         network.variables,
@@ -206,6 +240,7 @@ GROUP_SIZE = {4: 4, 5: None}  # by version, where the arguments do not say
 
 
 def _discriminator(network: _Network) -> Found:
+    network.require(FIXED)
     group_size = network.kwargs.get("mbstd_group_size", GROUP_SIZE[network.version])
     found = read_discriminator(
         DIALECT,
