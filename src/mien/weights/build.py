@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from mien.errors import WeightsError
 from mien.nets.generator import Generator
 from mien.weights.checkpoint import Found, Recipe
+from mien.weights.tables import listed
 
 __all__ = ["FORMER_NAMES", "NETS", "Built", "build", "check_numbers", "expected_net", "net_class", "refuse"]
 
@@ -141,18 +142,12 @@ def expected_net(file: str, recipe: Recipe, num_tensors: int) -> nn.Module:
 # ---- Tensors --------------------------------------------------------------------------------------------------------
 
 
-def _names(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    first = ", ".join(name[:80] for name in listed[:3])
-    return first if len(listed) <= 3 else f"{first} and {len(listed) - 3} more"
-
-
 def check_shapes(file: str, found: Mapping[str, list[int]], expected: Mapping[str, Tensor]) -> None:
     """Compare names and shapes with those that the network has."""
     if missing := expected.keys() - found.keys():
-        refuse(file, f"tensors are missing: {_names(missing)}")
+        refuse(file, f"tensors are missing: {listed(missing)}")
     if foreign := found.keys() - expected.keys():
-        refuse(file, f"tensors do not belong to its network: {_names(foreign)}")
+        refuse(file, f"tensors do not belong to its network: {listed(foreign)}")
     for name, shape in found.items():
         if shape != list(expected[name].shape):
             refuse(file, f"{name} is {shape}, its network wants {list(expected[name].shape)}")
@@ -209,6 +204,7 @@ def build(found: Found, file: str) -> Built:
         return Built(net, found.notes)
     G = cast(Generator, net)
     G.w_avg.copy_(_mean_of_w(G))
-    note = f"the file has no average latent; it is estimated: the mean of w over {W_AVG_SAMPLES:,} latents of a fixed seed"
+    num = f"{W_AVG_SAMPLES:,}"
+    note = f"the file has no average latent; it is estimated: the mean of w over {num} latents of a fixed seed"
     logger.warning("%s: %s", file, note)
     return Built(net, (*found.notes, note))

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
-from mien.errors import UnsafeWeightsError, WeightsError
+from mien.errors import UnsafeWeightsError
+from mien.weights.tables import refuse
 
-__all__ = ["DAMAGE", "HARMLESS", "MAX_NAME", "Budget", "Machine", "Maker", "Name", "Pending", "Record", "refuse"]
+__all__ = ["DAMAGE", "MAX_NAME", "Budget", "Machine", "Maker", "Name", "Pending", "Record"]
 
 MAX_OPCODES = 1_000_000  # StyleGAN3 with its discriminator takes 30,000
 MAX_INDEX = 2**32
@@ -25,7 +26,6 @@ DAMAGE = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, Va
 MAX_KEY = 2**61  # beyond it integers share their hash, and a dict of them costs quadratic time
 MAX_NAME = 500
 LONG_BYTES = 1024  # longer byte strings stay where they are in the file
-HARMLESS = "get the file again; it is damaged or of another kind"
 WHOLE = "it holds whole modules (a network saved as one object, or StyleGAN-XL); ask for its state dict"
 SAFER = "if you trust its maker, ask for a state dict or a .safetensors file; nothing in this one was run"
 
@@ -59,11 +59,6 @@ class Pending:
 
 Maker = Callable[..., Any]
 """Makes a stand-in from the machine and the arguments of a call."""
-
-
-def refuse(what: str) -> NoReturn:
-    """Say that the file is not what it should be."""
-    raise WeightsError(what, hint=HARMLESS)
 
 
 @dataclass
@@ -131,9 +126,8 @@ class Machine:
                 self.budget.opcode()
                 self.STEPS[code](self)
             return self._pop()
-        except DAMAGE as err:
-            what = f"damaged, or not a pickle: nonsense before byte {self.position}"
-            raise WeightsError(what, hint=HARMLESS) from err
+        except DAMAGE:
+            refuse(f"damaged, or not a pickle: nonsense before byte {self.position}")
 
     # ---- Bytes ----
 
@@ -182,7 +176,7 @@ class Machine:
         line = self._line().strip()
         if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
             refuse("a string has no quotes")
-        self._push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))  # type: ignore[attr-defined]
+        self._push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))
 
     # ---- Stack and memo ----
 

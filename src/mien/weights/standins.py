@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.weights.pickles import MAX_NAME, Budget, Machine, Maker, Name, Pending, Record, refuse
+from mien.weights.pickles import MAX_NAME, Budget, Machine, Maker, Name, Pending, Record
+from mien.weights.tables import refuse
 
 __all__ = ["DTYPES", "NAMES", "PERSISTENT", "TENSORFLOW", "Storage"]
 

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from mien.errors import WeightsError
-from mien.weights.pickles import HARMLESS, Budget, Machine, Maker, Name, refuse
+from mien.weights.pickles import Budget, Machine, Maker, Name
 from mien.weights.standins import DTYPES, NAMES, Storage
+from mien.weights.tables import refuse
 
 __all__ = ["MAGIC", "TORCH_NAMES", "read_chain", "read_zip"]
 
@@ -48,7 +49,7 @@ def _claim(pid: Any) -> tuple[torch.dtype, str, int]:
         case ("storage", Name(name), str(key), _, int(num), *view) if name in DTYPES and 0 <= num < 2**40:
             if view in ([], [None]):
                 return DTYPES[name], key, num
-    raise WeightsError("it refers to something else than a storage of tensors", hint=HARMLESS)
+    raise WeightsError("it refers to something else than a storage of tensors", hint="get the file again")
 
 
 # ---- The chain of pickles -------------------------------------------------------------------------------------------
