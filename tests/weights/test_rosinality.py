@@ -132,6 +132,16 @@ def test_a_written_file_loads_as_plain_tensors(data: Path, tmp_path: Path) -> No
     assert same(torch.load(back, weights_only=True), torch.load(data / f"{NAME}.pt", weights_only=True))
 
 
+def test_other_names_lead_there_and_back(data: Path, tmp_path: Path) -> None:
+    there, back = tmp_path / "G.pth", tmp_path / "G.pt"
+    convert(data / f"{NAME}.pt", there)
+    Generator(**read_checkpoint(there).networks["G_ema"].recipe.kwargs).load_state_dict(
+        torch.load(there, weights_only=True)
+    )
+    convert(there, back)
+    assert same(torch.load(back, weights_only=True), torch.load(data / f"{NAME}.pt", weights_only=True))
+
+
 @pytest.mark.parametrize("taps", [(1, 2, 1), (1, 4, 6, 4, 1)])
 def test_other_filters_are_inferred(taps: tuple[int, ...]) -> None:
     widths = dict(channel_base=128, channel_max=8, resample_filter=taps)
@@ -234,6 +244,12 @@ def test_wrong_tensors_are_refused(name: str, value: Any, message: str, tree: di
     tree["g_ema"][name] = value
     with pytest.raises(WeightsError, match=message):
         build(read(tree).networks["G_ema"], "file")
+
+
+def test_filters_of_absurd_size_are_refused(tree: dict[str, Any]) -> None:
+    tree["g_ema"] |= {name: torch.ones(65, 65) * (4 / 4225) for name in tree["g_ema"] if name.endswith("kernel")}
+    with pytest.raises(WeightsError, match="4225 taps"):
+        read(tree)
 
 
 def test_an_average_of_another_width_is_refused(tree: dict[str, Any]) -> None:

@@ -111,6 +111,13 @@ def test_a_generator_alone_is_read(decoder: dict[str, Any]) -> None:
     assert matches(tree) and list(read(tree).networks) == ["G_ema"]
 
 
+def test_what_else_is_there_is_left_out_and_said(decoder: dict[str, Any]) -> None:
+    """HyperStyle's files, for one, hold networks that change weights."""
+    tree = {"state_dict": {f"decoder.{name}": tensor for name, tensor in decoder.items()}}
+    tree["state_dict"]["hypernet.conv1.weight"] = torch.zeros(1)
+    assert read(tree).networks["G_ema"].notes == ("left out of the file: hypernet",)
+
+
 def test_what_is_not_of_this_family_does_not_match() -> None:
     for other in (None, {}, {"state_dict": None}, {"state_dict": {"encoder.weight": 1, 3: 4}}, []):
         assert not matches(other)

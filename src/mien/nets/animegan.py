@@ -65,7 +65,7 @@ class AnimeGenerator(nn.Module):
 
     Args:
         channels: feature maps of the first layer; the others are multiples of it.
-        align_corners: how maps are enlarged; true as published, false for the face models made with it.
+        align_corners: how maps are enlarged; the published code runs either way.
     """
 
     def __init__(self, channels: int = 32, *, align_corners: bool = True) -> None:

@@ -66,7 +66,7 @@ def channel_kwargs(widths: Mapping[int, int]) -> dict[str, Any]:
 
 def _fir_kwargs(tensors: Mapping[str, Tensor], pattern: str) -> dict[str, Any]:
     """Return the taps of the filters that `pattern` names where they are not the usual ones."""
-    filters = [tensor for name, tensor in tensors.items() if re.fullmatch(pattern, name)]
+    filters = [t for name, t in tensors.items() if re.fullmatch(pattern, name) and t.is_floating_point()]
     if not filters:
         return {}
     first = filters[0].float()

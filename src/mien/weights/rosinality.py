@@ -25,6 +25,7 @@ from mien.weights.tables import SAME, Change, Entry, count, refuse, state_of, to
 __all__ = ["is_discriminator", "is_generator", "matches", "read", "read_discriminator", "read_generator", "to_tree"]
 
 KEYS = {"g_ema": "G_ema", "g": "G", "d": "D"}
+MAX_TAPS = 64  # of a filter's side
 MAX_DRAWN = 2048  # the largest side of noise that is drawn
 NO_NOISE = "the file has no constant noise: it is drawn with a fixed seed"
 
@@ -129,6 +130,8 @@ def _filters(tensors: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, 
     """Return the filter of every layer; theirs are all the same, and some are not repeated in the file."""
     held = (tensor for name, tensor in tensors.items() if name.endswith("resample_filter"))
     fir = next(held, setup_filter(FIR))
+    if fir.numel() > MAX_TAPS**2:
+        refuse(f"its filters have {fir.numel()} taps")
     return {f"{layer}.resample_filter": fir.clone() for layer in layers}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -145,7 +146,10 @@ def read(tree: Any) -> Checkpoint:
     parts, latent_avg = _parts(tree["state_dict"]), tree.get("latent_avg")
     networks: dict[str, Found] = {}
     if "decoder" in parts:
-        networks["G_ema"] = read_generator(parts["decoder"], latent_avg)
+        networks["G_ema"] = read_generator(parts.pop("decoder"), latent_avg)
     if "encoder" in parts:
-        networks["E"] = _read_encoder(parts["encoder"], _options(tree.get("opts")), latent_avg)
+        networks["E"] = _read_encoder(parts.pop("encoder"), _options(tree.get("opts")), latent_avg)
+    if parts:
+        note = f"left out of the file: {listed(parts)}"
+        networks = {role: replace(found, notes=(*found.notes, note)) for role, found in networks.items()}
     return Checkpoint("pSp, e4e or ReStyle", networks)
