@@ -210,6 +210,9 @@ def test_its_arguments_make_it_again() -> None:
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(ValueError, match="power of two from 4 up, got 48"):
         tiny_generator(img_resolution=48)
+    for taps in ([], [1.0] * 33):
+        with pytest.raises(ValueError, match=f"must have 1 to 32 taps, got {len(taps)}"):
+            tiny_generator(synthesis_kwargs={"blur_filter": taps})
     G = tiny_generator()
     with pytest.raises(ValueError, match="noise_mode must be const, random or none, got 'zero'"):
         G(torch.randn(1, 6), noise_mode="zero")

@@ -31,7 +31,7 @@ from mien.nets.ops import ACTIVATIONS, filter2d, setup_filter
 
 __all__ = ["Generator", "MappingNetwork", "SynthesisNetwork"]
 
-BLUR = (1, 2, 1)
+BLUR, MAX_TAPS = (1, 2, 1), 32
 WEIGHT_GAIN = math.sqrt(2)  # of layers with an activation: on the weights alone, biases stay as they are
 SLOPE = ACTIVATIONS["lrelu"].alpha
 
@@ -90,6 +90,8 @@ class SynthesisLayer(nn.Module):
         norm_eps: float = 1e-8,
     ) -> None:
         super().__init__()
+        if not 1 <= len(blur_filter) <= MAX_TAPS:
+            raise ValueError(f"blur_filter must have 1 to {MAX_TAPS} taps, got {len(blur_filter)}")
         self.in_channels, self.resolution, self.norm_eps = in_channels, resolution, norm_eps
         self.is_up, self.is_fused = is_up, is_fused
         self.affine = FullyConnectedLayer(w_dim, 2 * out_channels)

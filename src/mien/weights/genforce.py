@@ -134,8 +134,8 @@ def matches(tree: Any) -> bool:
 def _generator(state: Mapping[str, Tensor]) -> Found:
     num_layers = count(state, r"synthesis\.layer(\d+)\.")
     if "synthesis.layer0.const" in state:
-        name = partial(stylegan1_name, 4 << (num_layers // 2 - 1))
-        return read_stylegan1(Dialect(name=name), state, lod=float(state.get("synthesis.lod", 0)))
+        name = partial(stylegan1_name, 2 << max(num_layers // 2, 1))
+        return read_stylegan1(Dialect(name=name), state)
     return read_stylegan2(Dialect(name=stylegan2_name), state)
 
 

@@ -76,11 +76,6 @@ class _Network:
     variables: Mapping[str, Tensor]
     is_multi_scale: bool
 
-    @property
-    def lod(self) -> float:
-        """Level of detail that it has grown to, 0 for all."""
-        return float(self.variables["lod"]) if "lod" in self.variables else 0.0
-
     def taken(self, names: Mapping[str, str]) -> dict[str, Any]:
         """Return the arguments that are given, theirs => ours by `names`."""
         return {ours: self.kwargs[theirs] for theirs, ours in names.items() if self.kwargs.get(theirs) is not None}
@@ -96,10 +91,12 @@ class _Network:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and lists of numbers instead of tensors."""
+    """Numbers and short lists of numbers instead of tensors."""
     if isinstance(value, tuple):
         return list(value)
-    return value.tolist() if isinstance(value, Tensor) and value.numel() <= MAX_TAPS else value
+    if isinstance(value, Tensor):
+        return value.tolist() if value.numel() <= MAX_TAPS else f"a tensor {list(value.shape)}"
+    return value
 
 
 def _is_number(value: Any) -> bool:
@@ -121,6 +118,14 @@ def _checked(role: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
+def _table(role: str, state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of what a network writes that is names and values, where it is there."""
+    table = state.get(name) or {}
+    if not isinstance(table, Mapping):
+        refuse(f"{role}: its {name} are a {type(table).__name__}")
+    return table
+
+
 def _collect(role: str, record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return arguments and variables of a network and of its parts."""
     state = record.state if isinstance(record, Record) and record.name == TENSORFLOW else None
@@ -128,22 +133,24 @@ def _collect(role: str, record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]
         refuse(f"{role} has no variables")
     kwargs: dict[str, Any] = {}
     variables: dict[str, Tensor] = {}
-    for part in (state.get("components") or {}).values():
+    for part in _table(role, state, "components").values():
         more_kwargs, more = _collect(role, part)
         kwargs, variables = kwargs | more_kwargs, variables | more
     for pair in state["variables"]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            refuse(f"{role}: a variable is not a name and a value")
         name, value = pair
-        if not isinstance(name, str) or not isinstance(value, Tensor | float | int):
+        if not isinstance(value, Tensor | float | int):
             refuse(f"{role}: {name!r:.80} is a {type(value).__name__}, not a tensor")
-        variables[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float32)
-    own = {str(name): _plain(value) for name, value in (state.get("static_kwargs") or {}).items()}
+        variables[name] = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float32)
+    own = {str(name): _plain(value) for name, value in _table(role, state, "static_kwargs").items()}
     return kwargs | own, variables
 
 
 def _network(role: str, record: Record) -> _Network:
     kwargs, variables = _collect(role, record)
     version = record.state.get("version")
-    if version not in VERSIONS:
+    if not isinstance(version, int) or version not in VERSIONS:
         refuse(f"{role} is of version {version!r:.20}", hint=f"mien knows {', '.join(map(str, VERSIONS))}")
     is_multi_scale = version < 4 and ("num_inputs" in record.state or any("combine" in n.lower() for n in variables))
     return _Network(role, version, _checked(role, kwargs), variables, is_multi_scale)
@@ -214,7 +221,6 @@ def _stylegan1(network: _Network) -> Found:
         network.variables,
         mapping_kwargs=network.taken(MAPPING),
         synthesis_kwargs=synthesis,
-        lod=network.lod,
         provenance=_shown(network),
     )
     known = {*FIXED1, *MAPPING, "fused_scale", "blur_filter"}
@@ -228,7 +234,6 @@ def _stylegan2(network: _Network) -> Found:
         network.variables,
         mapping_kwargs=network.taken(MAPPING2),
         synthesis_kwargs=network.taken(SYNTHESIS2),
-        lod=network.lod,
         provenance=_shown(network),
     )
     return Found(found.recipe, found.tensors, (*found.notes, *_notes(network, {*FIXED, *MAPPING2, *SYNTHESIS2})))
@@ -250,7 +255,6 @@ def _discriminator(network: _Network) -> Found:
         mapping_kwargs={"lr_multiplier": 0.1} | network.taken(LABELS),
         conv_clamp=network.kwargs.get("conv_clamp"),
         num_fp16_res=network.kwargs.get("num_fp16_res") or 0,
-        lod=network.lod,
     )
     known = {*LABELS, *BLOCKS, "conv_clamp", "mapping_nonlinearity", "mbstd_group_size", "num_fp16_res"}
     return Found(found.recipe, found.tensors, (*found.notes, *_notes(network, known)))

@@ -9,6 +9,7 @@ Source: the variables are those of github.com/NVlabs/stylegan, stylegan2 and sty
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -38,6 +39,8 @@ FIRST = Change(lambda x: x[0], lambda x: x[None], 4, (0,))
 NOISE = Change(lambda x: x[0, 0], lambda x: x[None, None], 4, (0, 1))
 TRANSPOSED = Change(lambda x: x.T, lambda x: x.T, 2)
 PLUS_ONE = Change(lambda x: x + 1, lambda x: x - 1, 1)
+VECTOR = Change(SAME.to_ours, SAME.to_theirs, 1)
+NUMBER = Change(SAME.to_ours, SAME.to_theirs, 0)
 MATRIX = Change(SAME.to_ours, SAME.to_theirs, 2)
 KERNEL = Change(SAME.to_ours, SAME.to_theirs, 4)
 MIRRORED = Change(lambda x: x.flip(2, 3), lambda x: x.flip(2, 3), 4)
@@ -64,7 +67,7 @@ class Dialect:
     conv: Change = KERNEL
     mirrored: Change = MIRRORED
 
-    def entry(self, variable: str, ours: str, change: Change = SAME, *, is_needed: bool = True) -> Entry:
+    def entry(self, variable: str, ours: str, change: Change, *, is_needed: bool = True) -> Entry:
         """Return the table's line for a variable."""
         return Entry(self.name(variable), ours, change, is_needed)
 
@@ -82,16 +85,23 @@ class Dialect:
         return sum(1 for _ in takewhile(lambda i: self.has(state, f"{layer}{i}/weight"), range(len(state))))
 
 
+def _layer(d: Dialect, variable: str, ours: str, weight: Change) -> list[Entry]:
+    return [
+        d.entry(f"{variable}/weight", f"{ours}.weight", weight),
+        d.entry(f"{variable}/bias", f"{ours}.bias", VECTOR),
+    ]
+
+
 def _linear(d: Dialect, variable: str, ours: str) -> list[Entry]:
-    return [d.entry(f"{variable}/weight", f"{ours}.weight", d.linear), d.entry(f"{variable}/bias", f"{ours}.bias")]
+    return _layer(d, variable, ours, d.linear)
 
 
 def _conv(d: Dialect, variable: str, ours: str) -> list[Entry]:
-    return [d.entry(f"{variable}/weight", f"{ours}.weight", d.conv), d.entry(f"{variable}/bias", f"{ours}.bias")]
+    return _layer(d, variable, ours, d.conv)
 
 
 def _mapping(d: Dialect, state: Mapping[str, Any]) -> list[Entry]:
-    table = [d.entry("dlatent_avg", "mapping.w_avg", is_needed=False)]
+    table = [d.entry("dlatent_avg", "mapping.w_avg", VECTOR, is_needed=False)]
     for i in range(d.num_layers(state, "Dense")):
         table += _linear(d, f"Dense{i}", f"mapping.fc{i}")
     if d.has(state, "LabelConcat/weight"):
@@ -148,11 +158,11 @@ def stylegan1_table(d: Dialect, state: Mapping[str, Any], img_resolution: int, l
     for k, (variable, ours, side) in enumerate(_layers1(img_resolution)):
         if variable == "4x4/Const":
             table.append(d.entry(f"{variable}/const", f"synthesis.b{side}.const", FIRST))
-            table.append(d.entry(f"{variable}/bias", f"{ours}.bias"))
+            table.append(d.entry(f"{variable}/bias", f"{ours}.bias", VECTOR))
         else:
             table += _conv(d, variable, ours)
         table += _linear(d, f"{variable}/StyleMod", f"{ours}.affine")
-        table.append(d.entry(f"{variable}/Noise/weight", f"{ours}.noise_strength"))
+        table.append(d.entry(f"{variable}/Noise/weight", f"{ours}.noise_strength", VECTOR))
         table.append(d.entry(f"noise{k}", f"{ours}.noise_const", NOISE, is_needed=False))
     return table + _conv(d, f"ToRGB_lod{lod}", "synthesis.torgb")
 
@@ -164,17 +174,30 @@ def _unused(d: Dialect, whole: Sequence[Entry], used: Sequence[Entry]) -> set[st
     return ({entry.theirs for entry in whole} | colours | {d.name("lod")}) - {entry.theirs for entry in used}
 
 
-def _stage(resolution: int, lod: float) -> tuple[int, int, tuple[str, ...]]:
-    """Return the side that a growing network has reached, the number of blocks to come, and what to say of it."""
-    if not 0 <= lod <= resolution.bit_length() - 3:
-        refuse(f"its level of detail is {lod}, with pictures of {resolution} px")
+@dataclass(frozen=True)
+class _Stage:
+    """How far a network has grown: the side of its last block, the side that it uses, the number of blocks between."""
+
+    whole: int
+    side: int
+    lod: int
+    notes: tuple[str, ...] = ()
+
+
+def _stage(d: Dialect, state: Mapping[str, Tensor], layer: str) -> _Stage:
+    """Find the stage of a network whose blocks have `layer`; what never grew uses all of it."""
+    whole, held = d.resolution(state, layer), state.get(d.name("lod"))
+    if held is None:
+        return _Stage(whole, whole, 0)
+    lod = float(held) if held.numel() == 1 else math.nan
+    if not 0 <= lod <= whole.bit_length() - 3:
+        refuse(f"its level of detail is {lod}, with pictures of {whole} px")
     if lod != int(lod):
         hint = "take a snapshot from before or after it"
         refuse(f"it was written while growing from one size to the next (level of detail {lod:.2f})", hint=hint)
-    if not lod:
-        return resolution, 0, ()
-    side = resolution >> int(lod)
-    return side, int(lod), (f"it had grown to {side} of {resolution} px: read as a network of that size",)
+    side = whole >> int(lod)
+    notes = (f"it had grown to {side} of {whole} px: read as a network of that size",) if lod else ()
+    return _Stage(whole, side, int(lod), notes)
 
 
 def _rename(
@@ -190,7 +213,6 @@ def read_stylegan1(
     *,
     mapping_kwargs: Mapping[str, Any] | None = None,
     synthesis_kwargs: Mapping[str, Any] | None = None,
-    lod: float = 0,
     provenance: Mapping[str, Any] | None = None,
 ) -> Found:
     """Read StyleGAN's generator.
@@ -200,16 +222,15 @@ def read_stylegan1(
         state: names and tensors of the file.
         mapping_kwargs: what is known of the mapping beyond shapes.
         synthesis_kwargs: the same of the synthesis network.
-        lod: the level of detail that a growing network has reached, 0 for all of it.
         provenance: facts for the recipe.
 
     Raises:
         WeightsError: names or shapes are of no such network, or it was written between two sizes.
     """
-    whole = d.resolution(state, "Conv1")
-    side, stage, notes = _stage(whole, lod)
-    used = stylegan1_table(d, state, side, stage)
-    tensors = _rename(d, state, stylegan1_table(d, state, whole), used, "generator")
+    stage = _stage(d, state, "Conv1")
+    side, notes = stage.side, stage.notes
+    used = stylegan1_table(d, state, side, stage.lod)
+    tensors = _rename(d, state, stylegan1_table(d, state, stage.whole), used, "generator")
     layers = [(f"{ours}.noise_const", res) for _, ours, res in _layers1(side)]
     if absent := {name: res for name, res in layers if name not in tensors}:
         tensors, notes = tensors | _drawn(absent), (*notes, NO_NOISE)
@@ -234,8 +255,7 @@ def read_stylegan1(
 
 def _styled(d: Dialect, variable: str, ours: str, conv: Change) -> list[Entry]:
     return [
-        d.entry(f"{variable}/weight", f"{ours}.weight", conv),
-        d.entry(f"{variable}/bias", f"{ours}.bias"),
+        *_layer(d, variable, ours, conv),
         d.entry(f"{variable}/mod_weight", f"{ours}.affine.weight", d.linear),
         d.entry(f"{variable}/mod_bias", f"{ours}.affine.bias", PLUS_ONE),
     ]
@@ -244,7 +264,7 @@ def _styled(d: Dialect, variable: str, ours: str, conv: Change) -> list[Entry]:
 def _noisy(d: Dialect, variable: str, ours: str, conv: Change, idx: int, use_noise: bool) -> list[Entry]:
     return [
         *_styled(d, variable, ours, conv),
-        d.entry(f"{variable}/noise_strength", f"{ours}.noise_strength", is_needed=use_noise),
+        d.entry(f"{variable}/noise_strength", f"{ours}.noise_strength", NUMBER, is_needed=use_noise),
         d.entry(f"noise{idx}", f"{ours}.noise_const", NOISE, is_needed=use_noise),
     ]
 
@@ -279,7 +299,6 @@ def read_stylegan2(
     *,
     mapping_kwargs: Mapping[str, Any] | None = None,
     synthesis_kwargs: Mapping[str, Any] | None = None,
-    lod: float = 0,
     provenance: Mapping[str, Any] | None = None,
 ) -> Found:
     """Read StyleGAN2's generator of any architecture; arguments as of `read_stylegan1`, filter taps among them.
@@ -287,10 +306,10 @@ def read_stylegan2(
     Raises:
         WeightsError: names or shapes are of no such network, or it was written between two sizes.
     """
-    whole = d.resolution(state, "Conv1")
-    side, stage, notes = _stage(whole, lod)
-    used = stylegan2_table(d, state, side, stage)
-    tensors = _rename(d, state, stylegan2_table(d, state, whole), used, "generator")
+    stage = _stage(d, state, "Conv1")
+    side, notes = stage.side, stage.notes
+    used = stylegan2_table(d, state, side, stage.lod)
+    tensors = _rename(d, state, stylegan2_table(d, state, stage.whole), used, "generator")
     if tensors["synthesis.b4.const"].shape[1:] != (4, 4):
         what = f"its pictures are not square: they grow from {list(tensors['synthesis.b4.const'].shape[1:])}"
         refuse(what, hint="mien knows networks that grow from 4x4 pixels")
@@ -346,7 +365,6 @@ def read_discriminator(
     mapping_kwargs: Mapping[str, Any] | None = None,
     conv_clamp: float | None = None,
     num_fp16_res: int = 0,
-    lod: float = 0,
 ) -> Found:
     """Read StyleGAN2's discriminator of any architecture.
 
@@ -358,15 +376,14 @@ def read_discriminator(
         mapping_kwargs: the same of the mapping of labels.
         conv_clamp: limit of feature maps.
         num_fp16_res: how many blocks its makers ran in half precision.
-        lod: as of `read_stylegan1`.
 
     Raises:
         WeightsError: names or shapes are of no such network, or it was written between two sizes.
     """
-    whole = d.resolution(state, "Conv1_down")
-    side, stage, notes = _stage(whole, lod)
-    used = discriminator_table(d, state, side, stage)
-    tensors = _rename(d, state, discriminator_table(d, state, whole), used, "discriminator")
+    stage = _stage(d, state, "Conv1_down")
+    side, notes = stage.side, stage.notes
+    used = discriminator_table(d, state, side, stage.lod)
+    tensors = _rename(d, state, discriminator_table(d, state, stage.whole), used, "discriminator")
     num_outputs = len(tensors["b4.out.bias"])
     if num_outputs > MAX_CLASSES:
         refuse(f"discriminator: it has {num_outputs} outputs")
