@@ -7,6 +7,7 @@ import collections
 import io
 import pathlib
 import pickle
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,18 @@ def test_foreign_objects_become_records(tmp_path: Path) -> None:
     namespace = argparse.Namespace(size=256, path=pathlib.PurePosixPath)
     namespace.path = pathlib.PosixPath("/data/faces")
     for protocol in range(6):
-        tree = tree_of(pickle.dumps({"args": namespace, "dict": collections.OrderedDict(a=1)}, protocol), tmp_path)
+        held = {
+            "args": namespace,
+            "dict": collections.OrderedDict(a=1),
+            "milestones": collections.Counter([30, 30]),
+            "opts": types.SimpleNamespace(w_norm=False),
+        }
+        tree = tree_of(pickle.dumps(held, protocol), tmp_path)
         record = tree["args"]
         assert isinstance(record, Record) and record.name == "argparse.Namespace" and record.state["size"] == 256
         assert record.state["path"].name == "pathlib.PosixPath"
-        assert tree["dict"] == {"a": 1}
+        assert tree["dict"] == {"a": 1} and tree["milestones"] == {30: 2}
+        assert tree["opts"].name == "types.SimpleNamespace" and tree["opts"].state == {"w_norm": False}
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "chain"])
@@ -147,6 +155,12 @@ def test_what_is_no_pickle_is_said(tmp_path: Path, content: bytes, message: str,
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"cannot read .*absent\.pkl: No such file"):
         read_tree(tmp_path / "absent.pkl")
+
+
+def test_an_archive_of_a_dotted_name_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ffhq..final.v2.pt"
+    torch.save({"a": torch.ones(2)}, path)
+    assert read_tree(path)["a"].tolist() == [1, 1]
 
 
 def test_a_compiled_module_is_refused(tmp_path: Path) -> None:

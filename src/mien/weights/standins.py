@@ -182,6 +182,13 @@ def _dict(_: Machine, items: Any = ()) -> dict[str, Any]:
     return made
 
 
+def _counter(_: Machine, counts: Any = None) -> dict[Any, Any]:
+    """`collections.Counter`, which schedules of learning rates have."""
+    if counts is not None and not isinstance(counts, dict):
+        refuse("a counter has no counts")
+    return dict(counts or {})
+
+
 def _set(_: Machine, items: Any = ()) -> set[str]:
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
         refuse("a set holds more than names")
@@ -224,7 +231,14 @@ def _record(name: str) -> Maker:
     return lambda _machine, *args: Record(name, args)
 
 
-RECORDS = ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "torch.device", TENSORFLOW)
+RECORDS = (
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "torch.device",
+    "types.SimpleNamespace",
+    TENSORFLOW,
+)
 MENTIONED = (
     "__builtin__.object",
     "builtins.object",
@@ -250,11 +264,13 @@ NAMES: dict[str, Maker | None] = {
     "__builtin__.set": _set,
     "_codecs.encode": _encoded,
     "builtins.set": _set,
+    "collections.Counter": _counter,
     "collections.OrderedDict": _dict,
     "copy_reg._reconstructor": _new,
     "copyreg._reconstructor": _new,
     "dnnlib.EasyDict": _dict,
     "dnnlib.util.EasyDict": _dict,
+    "easydict.EasyDict": _dict,
     "numpy.dtype": _dtype,
     "torch.Size": _size,
     "torch._tensor._rebuild_from_type_v2": _with_attributes,

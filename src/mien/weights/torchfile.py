@@ -108,7 +108,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         refuse(f"its entry {entry.filename!r:.80} is compressed; torch never does that")
     if entry.flag_bits & 0x1:
         refuse("it is locked by a password")
-    if ".." in entry.filename or entry.filename.startswith(("/", "\\")) or len(entry.filename) > 512:
+    folders = entry.filename.replace("\\", "/").split("/")
+    if ".." in folders or not folders[0] or len(entry.filename) > 512:
         refuse(f"it has an entry of the name {entry.filename!r:.80}")
 
 
