@@ -258,6 +258,13 @@ def test_it_is_a_generator_like_the_others(tmp_path: Path) -> None:
     assert torch.equal(loaded.synthesis(loaded.mapping(z, c)), G.synthesis(G.mapping(z, c)))
 
 
+def test_an_official_file_is_read(recorded: Any, agree: Any, shared: Path) -> None:
+    numbers = recorded(shared / "fixtures" / "nvpkl_sg3t")
+    G = load_generator(shared / "fixtures" / "nvpkl_sg3t.pkl")
+    agree(G.synthesis(G.mapping(numbers["z"], numbers["c"])), numbers["G_ema_img"])
+    agree(G.synthesis(G.mapping(numbers["z"], numbers["c"], truncation_psi=0.7)), numbers["G_ema_img_psi0.7"])
+
+
 def test_pictures_are_projected() -> None:
     G = tiny_generator()
     img = synthesize(G, sample_ws(G, [3]))

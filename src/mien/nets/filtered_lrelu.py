@@ -57,7 +57,7 @@ class _Call:
 
     def maps(self, x: Tensor, fu: Tensor | None, fd: Tensor | None) -> tuple[Resampling, Resampling]:
         """The two resamplings; the second takes the gain with it."""
-        rule: dict[str, Any] = dict(flip_filter=self.flip, dtype=torch.promote_types(x.dtype, torch.float32))
+        rule: dict[str, Any] = dict(flip_filter=self.flip, dtype=x.dtype)
         above = resampling(fu, x.shape[2:], up=self.up, padding=self.padding, gain=self.up**2, **rule)
         hw = (above.rows.shape[1], above.columns.shape[1])
         return above, resampling(fd, hw, down=self.down, gain=self.gain, **rule)

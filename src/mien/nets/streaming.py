@@ -49,22 +49,28 @@ class Resampling:
 # ---- Filters as matrices --------------------------------------------------------------------------------------------
 
 
-def _banded(kernels: Tensor, num: int, *, up: int, down: int, before: int, after: int) -> Tensor:
+@lru_cache(maxsize=128)
+def _banded(
+    kernels: tuple[Taps, ...], num: int, up: int, down: int, before: int, after: int, dtype: torch.dtype
+) -> Tensor:
     """Matrices [rank, out, num] of correlating with kernels [rank, taps] between zero-stuffing and dropping samples."""
-    taps = kernels.shape[1]
+    taps = len(kernels[0])
     out = (num * up + before + after - taps) // down + 1
     k = torch.arange(num) * up + before - torch.arange(out)[:, None] * down  # the tap that meets a sample
-    return torch.where((k >= 0) & (k < taps), kernels[:, k.clamp(0, taps - 1)], 0.0)
+    values = torch.tensor(kernels, dtype=torch.float64)[:, k.clamp(0, taps - 1)]
+    return torch.where((k >= 0) & (k < taps), values, 0.0).to(dtype)
 
 
-def _separated(f: Tensor, precision: float) -> tuple[Tensor, Tensor]:
+def _separated(f: Tensor, precision: float) -> tuple[tuple[Taps, ...], tuple[Taps, ...]]:
     """Write f [taps] or [h, w] as a sum of outer products: kernels of rows [rank, h] and of columns [rank, w]."""
     if f.ndim == 1:
-        return f[None], f[None]
-    u, s, vh = torch.linalg.svd(f)
-    rank = int((s > precision * s[0]).sum())
-    root = s[:rank, None].sqrt()
-    return u.T[:rank] * root, vh[:rank] * root
+        rows = columns = f[None]
+    else:
+        u, s, vh = torch.linalg.svd(f)
+        rank = int((s > precision * s[0]).sum())
+        root = s[:rank, None].sqrt()
+        rows, columns = u.T[:rank] * root, vh[:rank] * root
+    return tuple(map(tuple, rows.tolist())), tuple(map(tuple, columns.tolist()))
 
 
 @lru_cache(maxsize=128)
@@ -76,11 +82,11 @@ def _resampling(
     padding: tuple[int, int, int, int],
     dtype: torch.dtype,
 ) -> Resampling:
-    rows, columns = _separated(torch.tensor(f, dtype=torch.float64), torch.finfo(dtype).eps / 8)
+    rows, columns = _separated(torch.tensor(f, dtype=torch.float64), torch.finfo(dtype).eps / 2)
     left, right, top, bottom = padding
+    dtype = torch.promote_types(dtype, torch.float32)
     return Resampling(
-        _banded(rows, hw[0], up=up, down=down, before=top, after=bottom).to(dtype),
-        _banded(columns, hw[1], up=up, down=down, before=left, after=right).to(dtype),
+        _banded(rows, hw[0], up, down, top, bottom, dtype), _banded(columns, hw[1], up, down, left, right, dtype)
     )
 
 
@@ -95,7 +101,10 @@ def resampling(
     gain: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Resampling:
-    """Return what `upfirdn2d` with these arguments does to pictures of `hw` (height, width)."""
+    """Return what `upfirdn2d` with these arguments does to pictures of `hw` (height, width), as exactly as `dtype` is.
+
+    The matrices of half types are float32; they have fewer terms where the filter is not separable.
+    """
     f = torch.ones(1) if f is None else f
     f = f if flip_filter else f.flip(list(range(f.ndim)))
     scaled = f.double() * gain ** (f.ndim / 2)
