@@ -38,7 +38,10 @@ TERMS = TermWeights()
 def optimize_variants() -> Iterator[tuple[str, Method]]:
     base = ProjectConfig()
     yield "as it is", Method("auto", (base,))
-    for changes in ({"pixel": 4.0}, {"ssim": 2.0}, {"perceptual": 0.3}, {"identity": 0.0}, {"identity": 1.5}):
+    for changes in ({"pixel": 2.0}, {"ssim": 1.0}, {"perceptual": 0.3}, {"perceptual": 3.0}, {"identity": 0.5}):
+        yield f"{changes}", Method("auto", (replace(base, terms=replace(TERMS, **changes)),))
+    former = {"pixel": 2.0, "ssim": 1.0, "identity": 0.5}
+    for changes in (former, {**former, "identity": 0.0}):
         yield f"{changes}", Method("auto", (replace(base, terms=replace(TERMS, **changes)),))
     for offset, prior in ((0.02, 0.01), (0.3, 0.15)):
         changed = replace(base, offset_weight=offset, prior_weight=prior)
@@ -104,6 +107,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=8)
     parser.add_argument("--skip", type=int, default=24, help="people of the tables of results, and before them")
     parser.add_argument("--only", choices=sorted(VARIANTS))
+    parser.add_argument("--names", default="", help="only variants whose names hold this")
     parser.add_argument("--steps", type=int, help="of the last refinement, by default its own")
     parser.add_argument("--network", default="faces-64")
     parser.add_argument("--cache", type=Path, default=Path("out/cache"))
@@ -117,6 +121,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         found: dict[str, list[float]] = {}
         for name, method in VARIANTS[kind]():
+            if args.names not in name:
+                continue
             begin = time.process_time()
             codes = invert(studio.G, img, method if args.steps is None else method.with_steps(args.steps), means)
             seconds = (time.process_time() - begin) / len(codes)

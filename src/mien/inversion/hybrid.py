@@ -32,7 +32,7 @@ __all__ = ["HybridConfig", "hybrid", "in_domain"]
 class HybridConfig(Schedule):
     """Settings of `hybrid`; the schedule is that of the feature map."""
 
-    num_steps: int = 50
+    num_steps: int = 30
     lr: float = 0.05
     tune: TuneConfig = field(default_factory=TuneConfig)  # of the weights
     near: float = 0.10  # mean difference, of [-1, 1], up to which a place belongs to the weights,

@@ -45,11 +45,11 @@ class FaceModel(Protocol):
 class TermWeights:
     """What each term counts; a term of weight 0 is not computed."""
 
-    pixel: float = 2.0  # L1 over a pyramid down to 8 px
+    pixel: float = 4.0  # L1 over a pyramid down to 8 px
     squared: float = 0.0  # mean squared difference
-    ssim: float = 1.0  # 1 - structural similarity
+    ssim: float = 2.0  # 1 - structural similarity
     perceptual: float = 1.0  # features of the face network
-    identity: float = 0.5  # 1 - cosine of its embeddings
+    identity: float = 0.0  # 1 - cosine of its embeddings; its maps say it already
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def check_terms(weights: TermWeights, face_model: FaceModel | None) -> None:
     if not (weights.pixel or weights.squared or weights.ssim) and face_model is None:
         raise InputError("these settings compare features alone", hint="give a face network, or pixels a weight")
     if not any(getattr(weights, f.name) for f in fields(weights)):
-        raise InputError("no term of the loss has a weight", hint="give one, say pixel=2")
+        raise InputError("no term of the loss has a weight", hint="give one, say pixel=4")
 
 
 def picture_terms(

@@ -33,14 +33,14 @@ __all__ = ["TuneConfig", "descend", "tune"]
 class TuneConfig(Schedule):
     """Settings of `tune`."""
 
-    num_steps: int = 100
+    num_steps: int = 60
     lr: float = 0.01  # of the factors
     rank: int = 16  # of a weight's change
     terms: TermWeights = field(default_factory=TermWeights)
     stop_perceptual: float = 0.0  # features this near are near enough
     locality_weight: float = 0.1  # neighbours of the code render as before; 0 = off
     locality_reach: float = 1.0  # how far neighbours are, in units of the spread of w
-    locality_every: int = 4  # steps from one look at a neighbour to the next
+    locality_every: int = 8  # steps from one look at a neighbour to the next
     seed: int = 0  # of the factors and of the neighbours
 
     def __post_init__(self) -> None:
