@@ -15,6 +15,7 @@ from mien.errors import InputError, WeightsError
 from mien.nets.pix2pix import PatchDiscriminator, UnetGenerator
 from mien.weights.build import build
 from mien.weights.checkpoint import Found, Recipe
+from mien.weights.formats import convert
 from mien.weights.pix2pix import DROPOUT_UNKNOWN, matches, read, to_tree
 
 NAME = "pix2pix_unet256_ngf4_bn"
@@ -61,6 +62,14 @@ def test_networks_come_back_as_they_were(norm: str) -> None:
         assert {**ours[role].recipe.kwargs, **found.recipe.kwargs} == ours[role].recipe.kwargs
         net = build(found, "file").net
         assert all(torch.equal(value, ours[role].tensors[name]) for name, value in net.state_dict().items())
+
+
+def test_a_file_is_written_and_read(tmp_path: Path) -> None:
+    torch.save(to_tree(networks()), tmp_path / "latest.pth")
+    convert(tmp_path / "latest.pth", tmp_path / "G.safetensors", role="G")
+    convert(tmp_path / "G.safetensors", tmp_path / "G.pth", format="pix2pix")
+    back = torch.load(tmp_path / "G.pth", weights_only=True)
+    assert all(torch.equal(tensor, back[name]) for name, tensor in to_tree(networks())["G"].items())
 
 
 def test_what_is_not_of_this_family_does_not_match() -> None:

@@ -291,6 +291,12 @@ def test_a_discriminator_that_the_family_has_not_is_refused(kwargs: dict[str, An
         to_tree({"D": networks(discriminator=kwargs)["D"]})
 
 
+def test_a_limit_that_is_lost_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    given = networks(dict(synthesis_kwargs=dict(conv_clamp=256, channel_base=128, channel_max=8)), dict(conv_clamp=255))
+    to_tree(given)
+    assert [text.partition(" = ")[2] for text in caplog.messages] == ["256)", "255)"]
+
+
 def test_other_networks_have_no_place() -> None:
     found = networks()["G_ema"]
     with pytest.raises(InputError, match="no place for E"):

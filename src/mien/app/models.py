@@ -181,7 +181,7 @@ def convert(
     source: Weights,
     target: Annotated[Path, typer.Argument(help="What to write: .safetensors, .pt or .pth.", metavar="OUT")],
     format_: Annotated[
-        str | None, typer.Option("--format", help="safetensors, rosinality or nvidia; default: as OUT ends.")
+        str | None, typer.Option("--format", help="safetensors, rosinality, nvidia or pix2pix; default: as OUT ends.")
     ] = None,
     role: Annotated[str | None, typer.Option("--role", help="G_ema, G, D or E; default: what fits.")] = None,
 ) -> None:

@@ -41,7 +41,7 @@ READERS = (
 )
 """Files of this folder that read a format; the first that says it matches is asked."""
 
-WRITERS = {"nvidia": "nvidia_names", "rosinality": "rosinality"}
+WRITERS = {"nvidia": "nvidia_names", "pix2pix": "pix2pix", "rosinality": "rosinality"}
 """Name of a format => the file of this folder that writes it; safetensors are written by `native`."""
 
 SUFFIXES = {SUFFIX: "safetensors", ".pt": "rosinality", ".pth": "nvidia"}
@@ -196,7 +196,7 @@ def verify(path: Path) -> dict[str, dict[str, Any]]:
 
 def _format_of(target: Path, given: str | None) -> str:
     name = given or SUFFIXES.get(target.suffix.lower(), "")
-    if name not in SUFFIXES.values():
+    if name not in ("safetensors", *WRITERS):
         known = ", ".join(f"{suffix} ({name})" for suffix, name in SUFFIXES.items())
         raise InputError(f"{target.name}: no format of weights that mien writes", hint=f"end it in {known}")
     return name

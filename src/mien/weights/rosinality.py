@@ -9,6 +9,7 @@ Source: the names are those of github.com/rosinality/stylegan2-pytorch; arXiv:19
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from mien.weights.nvidia_names import DISCRIMINATOR, GENERATOR, discriminator_kw
 from mien.weights.tables import SAME, Change, Entry, count, refuse, state_of, to_ours, to_theirs
 
 __all__ = ["is_discriminator", "is_generator", "matches", "read", "read_discriminator", "read_generator", "to_tree"]
+
+logger = logging.getLogger(__name__)
 
 KEYS = {"g_ema": "G_ema", "g": "G", "d": "D"}
 MAX_TAPS = 64  # of a filter's side
@@ -263,14 +266,22 @@ def _check(what: str, wanted: Mapping[str, bool]) -> None:
         raise InputError(f"rosinality's {what} has only {', '.join(absent)}; this one differs", hint=hint)
 
 
+def _say_what_is_lost(kwargs: Mapping[str, Any]) -> None:
+    limit = kwargs.get("conv_clamp")
+    if limit is not None:
+        logger.warning("rosinality's networks do not limit feature maps (conv_clamp = %s)", limit)
+
+
 def _network_tree(role: str, found: Found) -> dict[str, Tensor]:
     kwargs, tensors = found.recipe.kwargs, found.tensors
     if found.recipe.net != (DISCRIMINATOR if role == "D" else GENERATOR):
         raise InputError(f"a rosinality file has no place for a {found.recipe.net}", hint="write it as safetensors")
     if role == "D":
         _check_discriminator(kwargs)
+        _say_what_is_lost(kwargs)
         return to_theirs(discriminator_table(kwargs["img_resolution"]), tensors)
     _check_generator(kwargs)
+    _say_what_is_lost(kwargs.get("synthesis_kwargs") or {})
     return to_theirs(generator_table(kwargs["img_resolution"], count(tensors, r"mapping\.fc(\d+)\.")), tensors)
 
 
