@@ -20,9 +20,9 @@ from torch import Tensor
 
 __all__ = ["Resampling", "resampling", "stream"]
 
-TILE_BYTES = 704 << 10  # of the enlarged picture; a tile and its neighbours on the way fit the cache of a core
+TILE_BYTES = 704 << 10  # of the enlarged picture for each thread: a tile and its neighbours fit the cache of a core
 TILE_COLUMNS = 32  # more would waste products on zeros, fewer would leave them too small
-MIN_ROWS, MAX_ROWS = 4, 32  # of a tile
+MIN_ROWS, MAX_ROWS = 4, 32  # of a tile, the most for each thread
 SLAB_ROWS = 64  # that are enlarged along H at once
 
 Taps = tuple[float, ...]
@@ -200,12 +200,12 @@ def _plan_slabs(sources: Sequence[Tensor], sink: Tensor, step: int) -> tuple[_Sl
 
 
 @lru_cache(maxsize=128)
-def _plan(sources: tuple[Resampling, ...], sink: Resampling, num_channels: int) -> _Plan:
+def _plan(sources: tuple[Resampling, ...], sink: Resampling, num_channels: int, num_threads: int) -> _Plan:
     columns = _plan_columns([source.columns for source in sources], sink.columns)
     widest = max(c.weight.shape[1] for c in columns)
-    fitting = TILE_BYTES // (widest * num_channels * sink.rows.element_size())
+    fitting = TILE_BYTES * num_threads // (widest * num_channels * sink.rows.element_size())
     slabs = _plan_slabs([source.rows for source in sources], sink.rows, SLAB_ROWS)
-    return _Plan(slabs, columns, min(max(fitting, MIN_ROWS), MAX_ROWS))
+    return _Plan(slabs, columns, min(max(fitting, MIN_ROWS), MAX_ROWS * num_threads))
 
 
 # ---- The way through ------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def stream(
     assert not torch.is_grad_enabled()
     last = [x.permute(0, 2, 3, 1).contiguous() for x in pictures]  # [NHWC], a view of channels-last maps
     num, _, _, channels = last[0].shape
-    plan = _plan(tuple(sources), sink, channels)
+    plan = _plan(tuple(sources), sink, channels, torch.get_num_threads())
     out = last[0].new_empty(num, sink.rows.shape[1], sink.columns.shape[1], channels)
     for i in range(num):
         _stream_one([x[i] for x in last], out[i], plan, len(sink.rows), between)
