@@ -52,3 +52,9 @@ def test_a_radial_filter_treats_all_directions_alike(num_taps: int) -> None:
     for f, is_round in ((radial, True), (torch.outer(separable, separable), False)):
         amplitudes = [response(f, 10, 64, angle) for angle in (0.0, math.pi / 8, math.pi / 4)]
         assert (max(amplitudes) - min(amplitudes) < 0.03) == is_round, amplitudes
+
+
+@pytest.mark.parametrize("num_taps", [0, 129, 1 << 20])
+def test_no_file_makes_a_filter_that_fills_the_memory(num_taps: int) -> None:
+    with pytest.raises(ValueError, match=f"a filter has from 1 to 128 taps, got {num_taps}"):
+        design_lowpass(num_taps, cutoff=8, width=8, fs=64, radial=True)

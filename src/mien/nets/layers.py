@@ -21,9 +21,9 @@ __all__ = [
     "as_blocks",
     "channels_at",
     "check_architecture",
-    "weights_dtype",
     "full_precision",
     "resolutions_to",
+    "weights_dtype",
 ]
 
 ARCHITECTURES = ("orig", "skip", "resnet")

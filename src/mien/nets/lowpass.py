@@ -14,6 +14,7 @@ from torch import Tensor
 
 __all__ = ["design_lowpass"]
 
+MAX_TAPS = 128  # networks have 48 at most
 Array = npt.NDArray[np.float64]
 
 
@@ -47,8 +48,12 @@ def design_lowpass(num_taps: int, *, cutoff: float, width: float, fs: float, rad
 
     Returns:
         float32 [num_taps], for both axes; [num_taps, num_taps] when radial; None for a single tap.
+
+    Raises:
+        ValueError: more taps than any network has, or less than one.
     """
-    assert num_taps >= 1
+    if not 1 <= num_taps <= MAX_TAPS:
+        raise ValueError(f"a filter has from 1 to {MAX_TAPS} taps, got {num_taps}")
     if num_taps == 1:
         return None
     window = _kaiser_window(num_taps, width / (fs / 2))

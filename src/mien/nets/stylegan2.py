@@ -23,9 +23,9 @@ from mien.nets.layers import (
     as_blocks,
     channels_at,
     check_architecture,
-    weights_dtype,
     full_precision,
     resolutions_to,
+    weights_dtype,
 )
 from mien.nets.ops import (
     ACTIVATIONS,
