@@ -175,7 +175,7 @@ def test_an_unknown_discriminator_is_left_out_with_a_note(tiny: Any) -> None:
     strange = Record(PERSISTENT, ("ProjectedDiscriminator",), {"_parameters": {}, "_buffers": {}, "_modules": {}})
     checkpoint = read({"G_ema": pickled(tiny), "D": strange})
     assert list(checkpoint.networks) == ["G_ema"]
-    assert "ProjectedDiscriminator, no network of StyleGAN 2 or 3" in checkpoint.networks["G_ema"].notes[0]
+    assert "'ProjectedDiscriminator', no network of StyleGAN 2 or 3" in checkpoint.networks["G_ema"].notes[0]
     with pytest.raises(WeightsError, match="ProjectedDiscriminator"):
         read({"G_ema": None, "D": strange})
 

@@ -69,7 +69,7 @@ def _is_module(tree: Any) -> bool:
 def _part(record: Record, name: str) -> Mapping[Any, Any]:
     held = record.state.get(name) if isinstance(record.state, Mapping) else None
     if not isinstance(held, Mapping):
-        refuse(f"its {record.args[0]:.40} has no {name}")
+        refuse(f"its {record.args[0]!a:.40} has no {name}")
     return held
 
 
@@ -201,7 +201,7 @@ def _found(record: Record, provenance: Mapping[str, Any]) -> Found:
     elif "b4.out.weight" in tensors:
         net, kwargs = DISCRIMINATOR, _discriminator_kwargs(record, tensors)
     else:
-        refuse(f"it holds a {record.args[0]:.40}, no network of StyleGAN 2 or 3", hint=VARIANT)
+        refuse(f"it holds a {record.args[0]!a:.40}, no network of StyleGAN 2 or 3", hint=VARIANT)
     return Found(Recipe(net, kwargs, provenance), tensors)
 
 

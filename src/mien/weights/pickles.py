@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn
 from mien.errors import UnsafeWeightsError
 from mien.weights.tables import refuse
 
-__all__ = ["DAMAGE", "MAX_NAME", "Budget", "Machine", "Maker", "Name", "Pending", "Record"]
+__all__ = ["MAX_NAME", "Budget", "Machine", "Maker", "Name", "Pending", "Record"]
 
 MAX_OPCODES = 1_000_000  # StyleGAN3 with its discriminator takes 30,000
 MAX_INDEX = 2**32
@@ -405,6 +405,8 @@ def _key(value: Any) -> Any:
     if isinstance(value, str | bytes):
         if len(value) > MAX_NAME:
             refuse(f"a name has {len(value)} letters")
+        if isinstance(value, str) and not value.isprintable():  # it would reach the terminal in an error
+            refuse(f"a name cannot be printed: {value!a:.40}")
     elif value is not None and not (isinstance(value, int) and abs(value) < MAX_KEY):
         refuse(f"a key is a {_kind(value)}")
     return value

@@ -49,7 +49,7 @@ def refuse(what: str, hint: str = "get the file again; it is damaged or of anoth
 def listed(names: Iterable[str]) -> str:
     """Name the first three in order, and count the others."""
     names = sorted(names)
-    first = ", ".join(name[:80] for name in names[:3])
+    first = ", ".join(ascii(name[:80])[1:-1] for name in names[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import WeightsError
-from mien.weights.pickles import DAMAGE, Budget, Machine, Record
+from mien.weights.pickles import Budget, Machine, Record
 from mien.weights.standins import PERSISTENT, TENSORFLOW
 from mien.weights.torchfile import MAGIC, TORCH_NAMES, read_chain, read_zip
 
@@ -80,5 +80,5 @@ def read_tree(path: Path) -> Any:
         raise WeightsError(f"cannot read {path}: {err.strerror or err}", hint="check its permissions") from err
     except WeightsError as err:
         raise type(err)(f"{path.name}: {err.message}", hint=err.hint) from err
-    except DAMAGE as err:
-        raise WeightsError(f"{path.name}: damaged", hint="get the file again") from err
+    except Exception as err:  # whatever damaged bytes make a library say
+        raise WeightsError(f"{path.name}: damaged ({type(err).__name__})", hint="get the file again") from err
