@@ -122,7 +122,15 @@ class GanConfig:
 
 
 PRESETS = {
-    "faces-64": GanConfig(encoder_share=0.375, autoencoder_kimg=64, perceptual_weight=1.0, snapshot_kimg=8),
+    "faces-64": GanConfig(
+        encoder_share=0.375,
+        autoencoder_kimg=64,
+        kimg=400,
+        r1_gamma=0.1,
+        style_mixing_prob=0.5,
+        perceptual_weight=1.5,
+        snapshot_kimg=8,
+    ),
     "faces-128": GanConfig(
         img_resolution=128,
         z_dim=512,
