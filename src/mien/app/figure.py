@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from mien.faces.detect import Face
 
-__all__ = ["PAPER", "Section", "Tile", "draw_face", "figure"]
+__all__ = ["ACCENT", "INK", "PAPER", "RULE", "SOFT_INK", "Section", "Tile", "draw_face", "figure"]
 
 PAPER, INK, SOFT_INK, RULE, ACCENT = (252, 251, 248), (32, 34, 38), (112, 114, 120), (224, 221, 214), (236, 112, 60)
 MARGIN_PX, GAP_PX, CAPTION_PX = 56, 14, 26

@@ -286,6 +286,7 @@ class SynthesisNetwork(nn.Module):
             last_stopband_rel=last_stopband_rel,
             margin_size=margin_size,
         )
+        self.bands = bands
         self.input = SynthesisInput(w_dim, bands[0])
         self.layer_names = [f"L{i}_{band.size}_{band.channels}" for i, band in enumerate(bands)]
         for i, (name, after) in enumerate(zip(self.layer_names, bands, strict=True)):
