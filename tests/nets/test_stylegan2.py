@@ -19,7 +19,6 @@ GENERATORS = (
     "sg2ada_G_skip_c0_m8",
     "sg2ada_G_skip_c3_m2",
     "sg2ada_G_resnet_c0_m8",
-    "sg2nv3_G_skip_c0_m8",
     "sg2nv3_G_skip_c3_m2",
     "sg2nv3_G_resnet_c0_m2",
 )
