@@ -69,9 +69,9 @@ def test_the_strictest_terms_hold(bundle: Path, tmp_path: Path) -> None:
         for i, text in enumerate(("MIT", "Apache-2.0", "research only", "CC BY-NC 4.0"))
     ]
     assert strictest(paths[:1]) == strictest([paths[0]] * 2) == "MIT"
-    assert strictest(paths[:2]) == "MIT and Apache-2.0"
+    assert strictest(paths[:2]) == "MIT; Apache-2.0"
     assert strictest(paths[:3]) == "research only"
-    assert strictest(paths) == "research only and CC BY-NC 4.0"
+    assert strictest(paths) == "research only; CC BY-NC 4.0"
     assert strictest([paths[0], str(tuned(tmp_path / "silent.safetensors", 9))]) == "not stated"
 
 

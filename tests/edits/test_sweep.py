@@ -97,13 +97,18 @@ def test_swaps_at_the_ends_are_the_networks_themselves(A: Any, B: Any, face_net:
     assert whole.style == pytest.approx(1) and nothing.style == 0
 
 
+def test_by_default_every_octave_is_tried() -> None:
+    schedules = SweepConfig(widths=(0, 2)).schedules(64)
+    assert [str(s) for s in schedules] == [f"above:{px}{width}" for px in (8, 16, 32, 64) for width in ("", ":2")]
+
+
 def test_wrong_use(A: Any, face_net: FaceNet) -> None:
     with pytest.raises(InputError, match="a swap and a width at least"):
         SweepConfig(swaps_px=())
     with pytest.raises(InputError, match="two seeds at least"):
         SweepConfig(seeds=(1,))
     with pytest.raises(InputError, match="a ramp needs a resolution above 0"):
-        SweepConfig(swaps_px=(0,)).schedules()
+        SweepConfig(swaps_px=(0,)).schedules(64)
     with pytest.raises(InputError, match="nothing to blend with"):
         sweep(A, {}, face_net)
     torch.manual_seed(9)

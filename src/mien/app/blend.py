@@ -43,7 +43,7 @@ def strictest(networks: Sequence[str]) -> str:
     found = [licence_of(network) for network in networks]
     order = ("no", "unknown", "yes")
     strict = min((licence.commercial for licence in found), key=order.index)
-    return " and ".join(dict.fromkeys(licence.name for licence in found if licence.commercial == strict))
+    return "; ".join(dict.fromkeys(licence.name for licence in found if licence.commercial == strict))
 
 
 def short_names(networks: Sequence[str]) -> list[str]:
@@ -144,11 +144,15 @@ def blend_models(
     schedule: Annotated[
         list[str] | None,
         typer.Option(
-            "--schedule", help='Once for each B: above:32, above:32:1, below:16, 0.5x9,1, "above:8; affine=0".'
+            "--schedule",
+            help='Once for each B: above:32, above:32:1, below:16, 0.5x9,1, "above:8; affine=0" or a name.',
         ),
     ] = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Draw and score all of the swaps and widths instead.")] = False,
-    swaps: Annotated[str, typer.Option("--swaps", help="Resolutions of a sweep, in pixels.")] = "8,16,32",
+    swaps: Annotated[
+        str | None,
+        typer.Option("--swaps", help="Resolutions of a sweep, say 8,16,32; default: every octave from 8 px."),
+    ] = None,
     widths: Annotated[
         str, typer.Option("--widths", help="Widths of a sweep, in octaves; 0 is a hard swap.")
     ] = "0,0.5,1",
@@ -186,14 +190,13 @@ def blend_models(
         from mien.edits.sweep import SweepConfig
 
         config = SweepConfig(
-            swaps_px=_numbers(swaps, "resolutions"),
+            swaps_px=None if swaps is None else _numbers(swaps, "resolutions"),
             widths=_numbers(widths, "widths"),
             is_below=below,
             seeds=tuple(parse_seeds(seeds)),
             truncation_psi=psi,
             class_idx=class_idx,
         )
-        config.schedules()
         _save_sweep(networks, config, out, device=device, min_cosine=min_cosine)
     else:
         _save_blend(networks, schedules, out, device=device, min_cosine=min_cosine)

@@ -20,8 +20,10 @@ from mien.images import grid, to_pil
 
 __all__ = ["scatter", "sweep_figure"]
 
+Box = tuple[float, float, float, float]
+
 SIDE_PX, LEFT_PX, FRAME_PX = 460, 64, 5
-LEAST_PX = 64  # of a face in the figure
+LEAST_PX = 96  # of a face in the figure
 
 
 def _montage(img: Tensor, *, is_framed: bool = False) -> Image:
@@ -40,6 +42,22 @@ def _ramp(trial: Trial) -> Ramp:
 
 def _scores(trial: Trial) -> str:
     return f"identity {trial.identity:.2f}, style {trial.style:.2f}"
+
+
+def _label(pen: PIL.ImageDraw.ImageDraw, point: tuple[float, float], text: str, taken: list[Box]) -> None:
+    """Write beside a point where nothing has been written yet, else above it on the right."""
+    x, y = point
+    font = PIL.ImageFont.load_default(14)
+    places = (((x + 8, y - 4), "lb"), ((x - 8, y + 4), "rt"), ((x + 8, y + 4), "lt"), ((x - 8, y - 4), "rb"))
+    boxes = [(place, anchor, pen.textbbox(place, text, font=font, anchor=anchor)) for place, anchor in places]
+    free = (one for one in boxes if not any(_overlap(one[2], box) for box in taken))
+    place, anchor, box = next(free, boxes[0])
+    pen.text(place, text, fill=INK, font=font, anchor=anchor)
+    taken.append(box)
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def scatter(trials: Sequence[Trial], others: Sequence[Trial]) -> Image:
@@ -67,11 +85,14 @@ def scatter(trials: Sequence[Trial], others: Sequence[Trial]) -> Image:
     pen.text((LEFT_PX + 6, top - 12), "identity kept", fill=INK, font=font)
     front = sorted((t for t in trials if t.is_on_front), key=lambda t: t.style)
     pen.line([place(t.style, t.identity) for t in front], fill=ACCENT, width=3)
+    taken: list[Box] = []
     for trial in trials:
         x, y = place(trial.style, trial.identity)
         pen.ellipse([x - 5, y - 5, x + 5, y + 5], fill=ACCENT if trial.is_on_front else SOFT_INK)
+        taken.append((x - 5, y - 5, x + 5, y + 5))
+    for trial in trials:
         ramp = _ramp(trial)
-        pen.text((x + 8, y - 8), f"{ramp.swap_px:g}/{ramp.width:g}", fill=INK, font=font, anchor="lb")
+        _label(pen, place(trial.style, trial.identity), f"{ramp.swap_px:g}/{ramp.width:g}", taken)
     for style, identity in ((0.0, 1.0), *((t.style, t.identity) for t in others)):
         x, y = place(style, identity)
         pen.ellipse([x - 6, y - 6, x + 6, y + 6], outline=INK, width=2)

@@ -38,7 +38,7 @@ PRESETS = {
 """Schedules in print, by who used them; 1 is the fine-tuned network."""
 
 MAX_LAYERS = 1000
-HINT = "write for example above:32, above:32:1, below:16, 0.5x9,1x9 or above:32; affine=0"
+HINT = f"write for example above:32, above:32:1, 0.5x9,1x9, above:32; affine=0, or one of {', '.join(PRESETS)}"
 
 
 @dataclass(frozen=True)

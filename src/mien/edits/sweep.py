@@ -32,7 +32,7 @@ EPS = 1e-4
 class SweepConfig:
     """What `sweep` tries, and on whom."""
 
-    swaps_px: tuple[float, ...] = (8, 16, 32)
+    swaps_px: tuple[float, ...] | None = None  # by default every octave from 8 px to the generator's own
     widths: tuple[float, ...] = (0.0, 0.5, 1.0)  # in octaves; 0 is a hard swap
     is_below: bool = False  # take the other's layers below the swap, its geometry
     seeds: tuple[int, ...] = tuple(range(1, 13))
@@ -40,14 +40,15 @@ class SweepConfig:
     class_idx: int | None = None  # of generators that have classes
 
     def __post_init__(self) -> None:
-        if not (self.swaps_px and self.widths):
+        if self.swaps_px == () or not self.widths:
             raise InputError("a sweep needs a swap and a width at least", hint="write for example --swaps 8,16,32")
         if len(self.seeds) < 2:
             raise InputError("a sweep needs two seeds at least", hint="write for example --seeds 1-12")
 
-    def schedules(self) -> list[Schedule]:
-        """All that is tried of one snapshot: by swaps, then by widths."""
-        return [Schedule(Ramp(swap, width, self.is_below)) for swap in self.swaps_px for width in self.widths]
+    def schedules(self, img_resolution: int) -> list[Schedule]:
+        """All that is tried of one snapshot of so many pixels: by swaps, then by widths."""
+        swaps = self.swaps_px or [2**i for i in range(3, img_resolution.bit_length())]
+        return [Schedule(Ramp(swap, width, self.is_below)) for swap in swaps for width in self.widths]
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def sweep(
     if not snapshots:
         raise InputError("nothing to blend with", hint="give a second generator")
     config = config or SweepConfig()
-    schedules = config.schedules()
+    schedules = config.schedules(base.img_resolution)
     for other in snapshots.values():
         check_related(base, other, min_cosine)
     ws = _codes(base, config)
