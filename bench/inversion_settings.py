@@ -51,7 +51,7 @@ def optimize_variants() -> Iterator[tuple[str, Method]]:
 def tune_variants() -> Iterator[tuple[str, Method]]:
     base = TuneConfig()
     yield "as it is", Method("auto", (PIVOT, base))
-    for changes in ({"lr": 0.005}, {"lr": 0.02}, {"locality_weight": 0.0}, {"locality_weight": 1.0}):
+    for changes in ({"lr": 0.01}, {"lr": 0.03}, {"num_steps": 100}, {"locality_weight": 0.0}, {"locality_weight": 1.0}):
         yield f"{changes}", Method("auto", (PIVOT, replace(base, **changes)))
     yield "pivot with noise", Method("auto", (replace(PIVOT, noise_lr=0.05), base))
 
@@ -59,7 +59,7 @@ def tune_variants() -> Iterator[tuple[str, Method]]:
 def hybrid_variants() -> Iterator[tuple[str, Method]]:
     base = HybridConfig()
     yield "as it is", Method("auto", (PIVOT, base))
-    for changes in ({"near": 0.05, "far": 0.15}, {"feature_share": 0.5}, {"lr": 0.1}):
+    for changes in ({"near": 0.05, "far": 0.15}, {"feature_share": 0.5}, {"lr": 0.05}):
         yield f"{changes}", Method("auto", (PIVOT, replace(base, **changes)))
 
 

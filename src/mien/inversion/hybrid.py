@@ -33,7 +33,7 @@ class HybridConfig(Schedule):
     """Settings of `hybrid`; the schedule is that of the feature map."""
 
     num_steps: int = 30
-    lr: float = 0.05
+    lr: float = 0.1
     tune: TuneConfig = field(default_factory=TuneConfig)  # of the weights
     near: float = 0.10  # mean difference, of [-1, 1], up to which a place belongs to the weights,
     far: float = 0.25  # and from which it belongs to the features

@@ -34,7 +34,7 @@ class TuneConfig(Schedule):
     """Settings of `tune`."""
 
     num_steps: int = 60
-    lr: float = 0.01  # of the factors
+    lr: float = 0.02  # of the factors
     rank: int = 16  # of a weight's change
     terms: TermWeights = field(default_factory=TermWeights)
     stop_perceptual: float = 0.0  # features this near are near enough
