@@ -168,7 +168,7 @@ def blend_models(
 ) -> None:
     """Blend generators that were fine-tuned from one another, layer by layer; or draw a sweep of blends to choose from.
 
-    A schedule says how much of B each layer takes, from 0 to 1. Codes and their directions stay those of A.
+    A schedule says how much of B each layer takes, from 0 to 1. The mapping stays A's: a seed is the same person.
 
     Example: mien blend-models faces-64 toon.safetensors --schedule above:16:0.5 --out blended.safetensors
     """
