@@ -54,6 +54,9 @@ def test_settings_are_read_by_their_type() -> None:
     for text, message in [("beard=1", "no setting named 'beard'"), ("num_samples=x", "does not fit num_samples")]:
         with pytest.raises(InputError, match=message):
             configured(FindConfig, [text])
+    for text in ("lr=inf", "lr=nan"):
+        with pytest.raises(InputError, match="does not fit lr"):
+            configured(EncoderConfig, [text])
     with pytest.raises(InputError, match="no setting named 'terms'"):
         configured(EncoderConfig, ["terms=1"])
 

@@ -84,6 +84,22 @@ def test_other_networks_in_the_folder_are_refused(tmp_path: Path) -> None:
         train_gan(GanConfig(kimg=0.008, **TINY), pictures(size_px=16), tmp_path)
 
 
+@pytest.mark.parametrize("has_critic", [True, False])
+def test_a_critic_neither_comes_nor_goes_within_a_run(has_critic: bool, tmp_path: Path) -> None:
+    train_gan(GanConfig(kimg=0.004, **TINY), pictures(), tmp_path, maps=maps if has_critic else None)
+    with pytest.raises(InputError, match=f"begun with{'' if has_critic else 'out'} a second critic"):
+        train_gan(GanConfig(kimg=0.008, **TINY), pictures(), tmp_path, maps=None if has_critic else maps)
+
+
+def test_impossible_batches_and_sizes_are_refused() -> None:
+    for encoder_share in (0.1, 0.3, 0.8):
+        with pytest.raises(InputError, match="of batch_size 4 is"):
+            GanConfig(**TINY, encoder_share=encoder_share)
+    for side in (0, 2, 100):
+        with pytest.raises(InputError, match="power of two"):
+            GanConfig(img_resolution=side)
+
+
 def test_a_run_that_goes_on_takes_new_rates_but_no_new_pictures(tmp_path: Path) -> None:
     train_gan(GanConfig(kimg=0.004, **TINY), pictures(), tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)

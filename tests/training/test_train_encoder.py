@@ -74,6 +74,8 @@ def test_it_may_start_from_an_encoder(G: Generator, data: PictureSet, tmp_path: 
     start = Encoder(16, G.num_ws, 8, hidden=16)
     found = train_encoder(replace(QUICK, num_steps=1, lr=1e-9), G, data, tmp_path, start=start)
     torch.testing.assert_close(found.stem.weight, start.stem.weight)
+    with pytest.raises(InputError, match="has other sizes"):
+        train_encoder(QUICK, G, data, tmp_path / "other", start=Encoder(16, G.num_ws, 8, hidden=8))
 
 
 def test_the_generator_is_left_alone(G: Generator, data: PictureSet, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
@@ -34,10 +35,18 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting, sa
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")]
 OutFile = Annotated[Path | None, typer.Option("--out", help="Weights to write; default: in the run's folder.")]
 
+
+def _finite(text: str) -> float:
+    """Read a number that is neither infinite nor none at all."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
 READERS: Mapping[Any, Callable[[str], Any]] = {
     bool: lambda text: {"true": True, "false": False}[text.lower()],
     int: int,
-    float: float,
+    float: _finite,
     str: str,
     tuple[int, ...]: lambda text: tuple(int(part) for part in text.split(",")),
 }

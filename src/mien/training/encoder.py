@@ -107,8 +107,12 @@ class _Trainer:
 
     def begin_with(self, weights: dict[str, Tensor]) -> None:
         """Start from an encoder that was trained beside the generator."""
-        for net in (self.E, self.E_ema):
-            net.load_state_dict(weights)
+        try:
+            for net in (self.E, self.E_ema):
+                net.load_state_dict(weights)
+        except RuntimeError as err:
+            hint = "the generator and `hidden` must be those that it was trained with"
+            raise InputError("the encoder to begin with has other sizes", hint=hint) from err
 
     def state_dict(self) -> dict[str, Any]:
         nets = {"E": self.E.state_dict(), "E_ema": self.E_ema.state_dict()}
@@ -196,7 +200,7 @@ def train_encoder(
         The moving average of the encoder.
 
     Raises:
-        InputError: pictures of another size, or the folder holds a run with other settings, data or generator.
+        InputError: pictures or `start` of another size, or a folder with other settings, data or generator.
     """
     side = G.img_resolution
     if data.pixels.shape[1:] != (3, side, side):

@@ -88,8 +88,14 @@ class GanConfig:
 
     def __post_init__(self) -> None:
         dtype_of(self.precision)
+        if self.img_resolution < 4 or self.img_resolution & (self.img_resolution - 1):
+            raise InputError(f"img_resolution must be a power of two from 4 up, got {self.img_resolution}")
         if not 0 <= self.encoder_share < 1:
             raise InputError(f"encoder_share must be from 0 to below 1, got {self.encoder_share}")
+        num_coded = round(self.encoder_share * self.batch_size)
+        if self.encoder_share > 0 and not 2 <= num_coded <= self.batch_size - 2:  # each part has a variance
+            what = f"encoder_share {self.encoder_share:g} of batch_size {self.batch_size} is {num_coded} pictures"
+            raise InputError(what, hint="both parts of a batch, coded and drawn, need two at least")
         if self.autoencoder_kimg > 0 and self.z_dim != self.w_dim:
             raise InputError(f"an autoencoder start needs z_dim = w_dim, got {self.z_dim} and {self.w_dim}")
         if self.autoencoder_kimg > 0 and self.encoder_share == 0:
@@ -244,7 +250,14 @@ class GanTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, which a run with the same networks saved."""
+        """Go on from `state`, which a run with the same networks saved.
+
+        Raises:
+            InputError: one of the two runs has a second critic and the other has none.
+        """
+        if ("critic" in state) != (self.critic is not None):
+            hint = "keep the face network and critic_weight (0 or above) as they were, or use another folder"
+            raise InputError(f"the run was begun with{'' if 'critic' in state else 'out'} a second critic", hint=hint)
         self.step, self.ada_p, self.pl_mean = state["step"], state["ada_p"], state["pl_mean"]
         for name, net in self.nets().items():
             net.load_state_dict(state[name])
