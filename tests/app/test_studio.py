@@ -47,6 +47,14 @@ def test_no_change_gives_the_photo_itself(studio: Studio) -> None:
     assert np.array_equal(np.asarray(studio.paste(photo(), crop, code, code)), np.asarray(photo()))
 
 
+def test_a_code_takes_the_place_of_a_tuned_one(studio: Studio, tmp_path: Path) -> None:
+    img, out = torch.zeros(1, 3, studio.G.img_resolution, studio.G.img_resolution), tmp_path / "anna_0.png"
+    for method in ("average+pti", "average+none"):
+        studio.save(studio.invert(img, method=method, num_steps=1 if "pti" in method else None)[0], out)
+        assert out.with_suffix(".mien").exists() == ("pti" in method)
+        assert studio.finished(out, img, method=method, num_steps=1 if "pti" in method else None)
+
+
 def test_devices_by_name() -> None:
     assert pick_device("cpu") == torch.device("cpu")
     for name in ("toaster", "cpu:abc"):

@@ -265,11 +265,11 @@ class Studio:
 
         Raises:
             InputError: an unknown method.
-            WeightsError: the encoder is asked for and the generator has none.
+            WeightsError: the encoder is asked for and the generator has none, or one of other weights.
         """
         means = Means(
             stats=self.stats,
-            encode=None if self.encoder is None else self.encode,
+            encode=self.encode if companion(self.network, "encoder").is_file() else None,
             face_model=self.face_net,
             dtype=self.dtype,
             seed=self.seed,
@@ -287,10 +287,13 @@ class Studio:
     def save(self, inversion: Inversion, out: Path) -> None:
         """Write a code beside `out`, a PNG: its render as `out`, whatever changes the generator as `.mien`.
 
+        A `.mien` of another code that lies there is removed, as the rest is replaced.
         The render is written last: where it is, the rest is whole.
         """
         if inversion.changes:
             save_inversion(inversion, out.with_suffix(PERSON_SUFFIX))
+        else:
+            out.with_suffix(PERSON_SUFFIX).unlink(missing_ok=True)
         save_inversion(inversion.code_alone(), out.with_suffix(".safetensors"))
         save_png(self.picture(inversion), out)
 
