@@ -47,6 +47,11 @@ def test_impossible_seeds_are_refused(seeds: list[int], message: str) -> None:
         seeds_to_z(seeds, 4)
 
 
+def test_a_truncation_is_a_number(G: Generator) -> None:
+    with pytest.raises(InputError, match="truncation_psi is nan"):
+        sample_ws(G, [0], truncation_psi=float("nan"))
+
+
 def test_sample_ws_truncates_as_the_network_does(G: Generator) -> None:
     full = sample_ws(G, [3, 4])
     assert full.shape == (2, G.num_ws, G.w_dim)

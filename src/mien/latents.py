@@ -8,6 +8,7 @@ Source: Karras et al. 2019, arXiv:1812.04948; Zhu et al. 2020 (P space), arXiv:2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,13 @@ def class_label(G: Generator, class_idx: int | None) -> Tensor | None:
 def sample_ws(
     G: Generator, seeds: Sequence[int], *, truncation_psi: float = 1.0, class_idx: int | None = None
 ) -> Tensor:
-    """Map seeds to ws [N, num_ws, w_dim] on the generator's own device; all of one class where it has classes."""
+    """Map seeds to ws [N, num_ws, w_dim] on the generator's own device; all of one class where it has classes.
+
+    Raises:
+        InputError: a seed or class that cannot be, or a truncation that is not a number.
+    """
+    if not math.isfinite(truncation_psi):
+        raise InputError(f"truncation_psi is {truncation_psi}", hint="1 is all variety, 0 the mean face")
     z, c = seeds_to_z(seeds, G.z_dim).to(G.w_avg.device), class_label(G, class_idx)
     with torch.no_grad():
         return G.mapping(z, None if c is None else c.expand(len(z), -1), truncation_psi=truncation_psi)

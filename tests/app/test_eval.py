@@ -90,6 +90,8 @@ def test_wrong_use_is_one_clear_error(bundle: Path, crops: Path, tmp_path: Path)
     assert code == 2 and "no folder at" in said
     code, said = run(str(crops), "--outdir", out, "--methods", "magic")
     assert code == 2 and "no method named 'magic'" in said
+    code, said = run(str(crops), "--outdir", out, "--methods", ",")
+    assert code == 2 and "no methods to compare" in said
     (tmp_path / "empty").mkdir()
     code, said = run(str(tmp_path / "empty"), "--outdir", out)
     assert code == 2 and "no faces to invert" in said

@@ -52,6 +52,6 @@ def test_wrong_use(bundle: Path, people: Path, tmp_path: Path) -> None:
     code, said = run("blend", str(people / "anna.png"), "--weights", "half", "--out", out)
     assert code == 2 and "'half' are no weights" in said
     for name in ("bert", "cleo"):
-        (people / f"{name}.png").unlink()
+        (people / f"{name}.png").write_bytes(b"")
     code, said = run("fit", str(people), "--aligned", "--out", str(tmp_path / "space.safetensors"))
-    assert code == 2 and "shows 1 face" in said
+    assert code == 2 and "shows 1 face" in said and "bert.png is empty" in said

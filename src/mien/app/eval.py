@@ -50,6 +50,8 @@ def inversion(
     Example: mien eval inversion crops --aligned --methods encoder,optimize,hybrid --outdir out/eval
     """
     names = [name.strip() for name in methods.split(",") if name.strip()]
+    if not names:
+        raise InputError("no methods to compare", hint="say for example --methods encoder,optimize")
     if not folder.is_dir():
         raise InputError(f"no folder at {folder}", hint="give a folder of pictures")
     check_outdir(outdir)

@@ -111,6 +111,7 @@ def fit(
 
     failures = for_each(paths, "align", cut)
     if len(faces) < 2:
+        failures.show(len(paths))
         raise InputError(f"{folder} shows {len(faces)} face{'s' * (len(faces) != 1)}", hint="a space needs two people")
     img = torch.cat(list(faces.values())).to(studio.device)
     if studio.face_net is not None:

@@ -99,14 +99,18 @@ class Failures:
         except (InputError, MissingExtraError) as err:
             self.of[str(item)] = err
 
-    def finish(self, num_inputs: int) -> None:
-        """List what failed, if anything did, and leave with exit code 3."""
-        if not self.of:
-            return
+    def show(self, num_inputs: int) -> None:
+        """List what failed, if anything did."""
         for err in self.of.values():
             show_error(err)
-        note(f"{len(self.of)} of {num_inputs} inputs failed: {', '.join(self.of)}")
-        raise typer.Exit(self.exit_code)
+        if self.of:
+            note(f"{len(self.of)} of {num_inputs} inputs failed: {', '.join(self.of)}")
+
+    def finish(self, num_inputs: int) -> None:
+        """List what failed, if anything did, and leave with exit code 3."""
+        self.show(num_inputs)
+        if self.of:
+            raise typer.Exit(self.exit_code)
 
 
 def for_each(paths: Sequence[Path], stage: str, work: Callable[[Path], None]) -> Failures:
