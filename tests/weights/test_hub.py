@@ -95,7 +95,8 @@ def test_addresses() -> None:
     assert parse("hf://anna/faces") == HubAddress("anna/faces")
     assert parse("hf://anna/faces@v2") == HubAddress("anna/faces", revision="v2")
     assert parse("hf://anna/faces/a/b.safetensors") == HubAddress("anna/faces", "a/b.safetensors")
-    for wrong in ("hf://anna", "hf://anna/", "hf://../x", "hf://a/b/../c.safetensors", "https://huggingface.co/a/b"):
+    upwards = ("hf://../x", "hf://a/b/../c.safetensors", "hf://a/b@../../c", "hf://a/b@/c")
+    for wrong in ("hf://anna", "hf://anna/", *upwards, "https://huggingface.co/a/b"):
         with pytest.raises(InputError, match="no address of the Hub"):
             parse(wrong)
     with pytest.raises(UnsafeWeightsError, match=r"net\.pkl is no \.safetensors file"):

@@ -45,6 +45,11 @@ class HubAddress:
     revision: str | None = None
 
 
+def _is_plain(path: str | None) -> bool:
+    """Say that a path leads nowhere but down."""
+    return path is None or not {"", ".", ".."} & set(path.split("/"))
+
+
 def parse(address: str) -> HubAddress:
     """Read an address.
 
@@ -56,7 +61,7 @@ def parse(address: str) -> HubAddress:
         UnsafeWeightsError: it names a file of another kind.
     """
     found = ADDRESS.fullmatch(address)
-    if found is None or any(part in ("", ".", "..") for part in (found["file"] or "file").split("/")):
+    if found is None or not all(map(_is_plain, found.group("file", "revision"))):
         raise InputError(f"{address!r} is no address of the Hub", hint=f"write for example {SCHEME}owner/name")
     if found["file"] and not found["file"].endswith(SUFFIX):
         hint = f"download it yourself and convert it: mien models convert FILE OUT{SUFFIX}"
