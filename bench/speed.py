@@ -3,6 +3,7 @@
     python bench/speed.py --official DIR      DIR: a checkout of github.com/NVlabs/stylegan2-ada-pytorch
     python bench/speed.py --network stylegan3-t --official DIR      likewise of github.com/NVlabs/stylegan3
     python bench/speed.py                     own times alone
+    python bench/speed.py --openvino --no-gradient      with exports for OpenVINO (needs the extra openvino)
 
 Random weights, constant noise, no truncation. Each round runs every variant once, one after another, so that other work
 on the machine weighs on all of them; a ratio is the median over rounds of official / variant, by wall time and by
@@ -18,6 +19,7 @@ import importlib.util
 import re
 import statistics
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -32,6 +34,7 @@ from torch import Tensor
 from mien.atomic import write_text
 from mien.nets import stylegan2, stylegan3
 from mien.nets.compile import compile_synthesis, has_compiler
+from mien.nets.precision import PRECISIONS
 
 SIZES: dict[str, Any] = dict(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, img_channels=3)
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -114,6 +117,20 @@ def renderers(G: Any, official: Any | None) -> dict[str, Callable[[Tensor], Tens
     return found
 
 
+def exported(G: Any, batch: int, threads: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Exports for OpenVINO in both precisions; they stay in memory when their files are gone."""
+    from mien.weights.engine import ExportedGenerator
+    from mien.weights.export import export_generator
+
+    found = {}
+    with tempfile.TemporaryDirectory() as place:
+        for precision in PRECISIONS:
+            folder = Path(place) / precision
+            export_generator(G, folder, precision=precision, batch=batch)
+            found[f"{precision} openvino"] = ExportedGenerator(folder, threads=threads).synthesis
+    return found
+
+
 @dataclass
 class Timed:
     """Seconds of every round, and what the last one gave."""
@@ -171,6 +188,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="comma-separated names of variants")
     parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--openvino", action="store_true", help="time exports, too (StyleGAN2)")
     parser.add_argument("--gradient", action=argparse.BooleanOptionalAction, default=True, help="time that, too")
     parser.add_argument("--out", type=Path, help="file for the tables, markdown")
     args = parser.parse_args()
@@ -185,7 +203,8 @@ def main() -> None:
     z = torch.randn(8, 512, generator=torch.Generator().manual_seed(1))
     ws = G.mapping(z)
     for batch in map(int, args.batches.split(",")):
-        works = {name: without_gradient(render, ws[:batch]) for name, render in ways.items()}
+        some = {**ways, **(exported(G, batch, args.threads) if args.openvino else {})}
+        works = {name: without_gradient(render, ws[:batch]) for name, render in some.items()}
         lines += report(f"render, batch {batch}", works, args.rounds, args.warmups)
     if args.gradient:
         lines += report(
