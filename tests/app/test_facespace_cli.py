@@ -55,3 +55,9 @@ def test_wrong_use(bundle: Path, people: Path, tmp_path: Path) -> None:
         (people / f"{name}.png").write_bytes(b"")
     code, said = run("fit", str(people), "--aligned", "--out", str(tmp_path / "space.safetensors"))
     assert code == 2 and "shows 1 face" in said and "bert.png is empty" in said
+
+
+@pytest.mark.parametrize("method", ["pti", "hybrid"])
+def test_people_of_a_space_share_one_generator(bundle: Path, people: Path, tmp_path: Path, method: str) -> None:
+    code, said = run("fit", str(people), "--aligned", "--method", method, "--out", str(tmp_path / "space.safetensors"))
+    assert code == 2 and f"--method {method} changes the generator" in " ".join(said.split())

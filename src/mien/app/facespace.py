@@ -96,7 +96,11 @@ def fit(
     from mien.app.studio import Studio
     from mien.edits import facespace
     from mien.images import PHOTO_SUFFIXES, open_photo
+    from mien.inversion.invert import find_method
 
+    if find_method(method).changes_generator:
+        hint = "take optimize: people share one generator in a space"
+        raise InputError(f"--method {method} changes the generator for each person", hint=hint)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     check_stems(paths)

@@ -43,6 +43,11 @@ class Method:
         if any(not isinstance(stage, ProjectConfig) for stage in self.stages[:-1]):
             raise InputError("weights are tuned last", hint="put codes and noise before them")
 
+    @property
+    def changes_generator(self) -> bool:
+        """Whether what is found renders by a generator of its own."""
+        return any(not isinstance(stage, ProjectConfig) for stage in self.stages)
+
     def record(self) -> dict[str, Any]:
         """Return the settings as JSON can hold them."""
         return {"start": self.start, "stages": [{"stage": _name(s), **asdict(s)} for s in self.stages]}

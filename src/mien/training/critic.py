@@ -66,6 +66,7 @@ class FeatureCritic(nn.Module):
 
     def __init__(self, maps: Maps, real: Tensor, *, seed: int = 0) -> None:
         super().__init__()
+        assert not isinstance(maps, nn.Module), "a module would be trained and saved; give its method"
         self.maps = maps
         rng = torch.Generator().manual_seed(seed)
         with torch.no_grad():

@@ -77,7 +77,7 @@ class _Run:
     def note(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
         """Collect numbers; every `STATS_STEPS` steps write and return their means."""
         for name, value in scalars.items():
-            self.pending[name].append(value.float().cpu() if value.device.type == "cpu" else value.float())
+            self.pending[name].append(value.float())
         if self.trainer.step % STATS_STEPS:
             return {}
         means = {name: float(torch.stack(values).mean()) for name, values in self.pending.items()}
