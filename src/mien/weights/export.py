@@ -47,6 +47,8 @@ Their rounding errors are shared by many pixels, so these are most of the pictur
 class _Mapping(nn.Module):
     """Mapping with truncation as an input."""
 
+    w_avg: Tensor
+
     def __init__(self, G: Generator) -> None:
         super().__init__()
         self.net = G.mapping
