@@ -53,9 +53,9 @@ class FindConfig:
     num_samples: int = 4000  # samples that are rendered and scored
     ridge: float = 0.3  # shrinkage of the linear model, share of the mean variance of w
     identity_weight: float = 0.0  # c above, in units that make both terms of one size; for generators that invent well
-    num_spread: int = 256  # samples that tell the standard deviation of an attribute, where `codes` are given
+    num_spread: int = 512  # samples that tell the standard deviation of an attribute
     num_probes: int = 32  # faces that rows, length and range are tried on
-    truncation_psi: float = 0.7  # of those faces
+    truncation_psi: float = 0.7  # of those samples and faces; without it some are none
     batch_size: int = 32
     probe_strength: float = 1.5  # at which ranges of rows are compared
     largest_stretch: float = 4.5  # of the linear model's move, where renders answer less than the model says
@@ -232,10 +232,8 @@ def find_directions(
     for a in attributes:
         if missing := {a.name, *a.keep} - set(scores.attributes):
             raise InputError(f"nothing measures {', '.join(sorted(missing))}")
-    invented = scores
-    if codes is not None:
-        some = broadcast(sample_w(G, config.num_spread, seed=config.seed), G.num_ws)
-        invented = _score(G, some, scorer, config.batch_size)
+    some = G.w_avg.lerp(sample_w(G, config.num_spread, seed=config.seed), config.truncation_psi)
+    invented = _score(G, broadcast(some, G.num_ws), scorer, config.batch_size)
     w = ws.mean(dim=1)
     vectors, explained = _vectors(w.cpu(), scores, attributes, config)
     faces = w.mean(0).lerp(ws[:: len(ws) // config.num_probes][: config.num_probes], config.truncation_psi)
