@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 MIN_COSINE, SURE_COSINE = 0.2, 0.7
 """Generators less alike than the first are refused, less alike than the second warned of; strangers are at 0."""
 
-FAMILIES = {
+FAMILIES: dict[type, str] = {
     stylegan1.Generator: "StyleGAN",
     stylegan2.Generator: "StyleGAN2",
     stylegan3.Generator: "StyleGAN3",

@@ -10,7 +10,7 @@ Source: Karras et al. 2019, arXiv:1812.04948.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.nets import stylegan2
-from mien.nets.generator import NOISE_MODES
+from mien.nets.halves import NoisyBlocks, TwoHalves
 from mien.nets.layers import (
     FullyConnectedLayer,
     as_blocks,
@@ -204,7 +204,7 @@ class ToRGBLayer(nn.Module):
         return F.conv2d(x, (self.weight * self.weight_gain).to(x.dtype), self.bias.to(x.dtype))
 
 
-class SynthesisNetwork(nn.Module):
+class SynthesisNetwork(NoisyBlocks):
     """ws to pictures, block by block from 4x4.
 
     Args:
@@ -243,18 +243,6 @@ class SynthesisNetwork(nn.Module):
             in_channels = out_channels
         self.torgb = ToRGBLayer(in_channels, img_channels)
 
-    def blocks(self) -> list[SynthesisBlock]:
-        """The blocks from 4x4 up."""
-        return [getattr(self, f"b{res}") for res in self.block_resolutions]
-
-    def noise_shapes(self) -> list[tuple[int, int]]:
-        """Height and width of each layer's noise, in order of execution."""
-        return [(layer.resolution, layer.resolution) for block in self.blocks() for layer in block.layers()]
-
-    def noise_maps(self) -> list[Tensor]:
-        """Copies of the constant noise, each [1, 1, h, w], in order of execution."""
-        return [layer.noise_const[None, None].clone() for block in self.blocks() for layer in block.layers()]
-
     def forward(
         self,
         ws: Tensor,
@@ -273,9 +261,7 @@ class SynthesisNetwork(nn.Module):
         Returns:
             float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
         """
-        if noise_mode not in NOISE_MODES:
-            raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
-        assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
+        self.check_call(ws, noise_mode)
         ws = ws.to(weights_dtype(self))
         given: Iterator[Tensor] = iter(noise or ())
         x: Tensor | None = None
@@ -287,62 +273,9 @@ class SynthesisNetwork(nn.Module):
         return full_precision(img)
 
 
-class Generator(nn.Module):
-    """StyleGAN's generator: `mapping` and `synthesis`.
+class Generator(TwoHalves):
+    """StyleGAN's generator; the paper truncates with psi 0.7, only the first 8 rows. Arguments as of `TwoHalves`."""
 
-    Args:
-        z_dim: size of the input latent.
-        c_dim: number of classes, 0 for none.
-        w_dim: size of the intermediate latent.
-        img_resolution: side of the picture, a power of two.
-        img_channels: 3 for RGB.
-        mapping_kwargs: of `MappingNetwork`.
-        synthesis_kwargs: of `SynthesisNetwork` and its layers.
-    """
-
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        mapping_kwargs: Mapping[str, Any] | None = None,
-        synthesis_kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
-        self.img_resolution, self.img_channels = img_resolution, img_channels
-        self.init_kwargs: dict[str, Any] = dict(
-            z_dim=z_dim,
-            c_dim=c_dim,
-            w_dim=w_dim,
-            img_resolution=img_resolution,
-            img_channels=img_channels,
-            mapping_kwargs=dict(mapping_kwargs or {}),
-            synthesis_kwargs=dict(synthesis_kwargs or {}),
-        )
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **(synthesis_kwargs or {}))
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
-
-    @property
-    def w_avg(self) -> Tensor:
-        """Mean of w over random z, [w_dim]."""
-        return self.mapping.w_avg
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        **synthesis_kwargs: Any,
-    ) -> Tensor:
-        """Render z [N, z_dim] (and labels c [N, c_dim]) as img [N, img_channels, H, W].
-
-        The paper truncates with psi 0.7, and only the first 8 rows.
-        """
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        img: Tensor = self.synthesis(ws, **synthesis_kwargs)
-        return img
+    MAPPING, SYNTHESIS = MappingNetwork, SynthesisNetwork
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork

@@ -9,13 +9,14 @@ Source: Karras et al. 2019, arXiv:1812.04948; Karras et al. 2020, arXiv:1912.049
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mien.nets.halves import NoisyBlocks, TwoHalves
 from mien.nets.layers import (
     FIR,
     Conv2dLayer,
@@ -332,7 +333,7 @@ class SynthesisBlock(nn.Module):
         return x, img
 
 
-class SynthesisNetwork(nn.Module):
+class SynthesisNetwork(NoisyBlocks):
     """ws to pictures, block by block from 4x4."""
 
     def __init__(
@@ -368,18 +369,6 @@ class SynthesisNetwork(nn.Module):
             setattr(self, f"b{res}", block)
             in_channels = out_channels
 
-    def blocks(self) -> list[SynthesisBlock]:
-        """The blocks from 4x4 up."""
-        return [getattr(self, f"b{res}") for res in self.block_resolutions]
-
-    def noise_shapes(self) -> list[tuple[int, int]]:
-        """Height and width of each layer's noise, in order of execution."""
-        return [(layer.resolution, layer.resolution) for block in self.blocks() for layer in block.layers()]
-
-    def noise_maps(self) -> list[Tensor]:
-        """Copies of the constant noise, each [1, 1, h, w], in order of execution."""
-        return [layer.noise_const[None, None].clone() for block in self.blocks() for layer in block.layers()]
-
     def forward(
         self,
         ws: Tensor,
@@ -398,9 +387,7 @@ class SynthesisNetwork(nn.Module):
         Returns:
             float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
         """
-        if noise_mode not in ("const", "random", "none"):
-            raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
-        assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
+        self.check_call(ws, noise_mode)
         ws = ws.to(weights_dtype(self))
         given: Iterator[Tensor] = iter(noise or ())
         x = img = None
@@ -414,62 +401,9 @@ class SynthesisNetwork(nn.Module):
         return img
 
 
-class Generator(nn.Module):
-    """StyleGAN2's generator: `mapping` and `synthesis`.
+class Generator(TwoHalves):
+    """StyleGAN2's generator. Arguments as of `TwoHalves`."""
 
-    Args:
-        z_dim: size of the input latent.
-        c_dim: number of classes, 0 for none.
-        w_dim: size of the intermediate latent.
-        img_resolution: side of the picture, a power of two.
-        img_channels: 3 for RGB.
-        mapping_kwargs: of `MappingNetwork`.
-        synthesis_kwargs: of `SynthesisNetwork` and its blocks; may also be given flat, as newer files have them.
-    """
-
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        mapping_kwargs: Mapping[str, Any] | None = None,
-        synthesis_kwargs: Mapping[str, Any] | None = None,
-        **flat_synthesis_kwargs: Any,
-    ) -> None:
-        super().__init__()
-        mapping_kwargs = dict(mapping_kwargs or {})
-        synthesis_kwargs = {**(synthesis_kwargs or {}), **flat_synthesis_kwargs}
-        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
-        self.img_resolution, self.img_channels = img_resolution, img_channels
-        self.init_kwargs: dict[str, Any] = dict(
-            z_dim=z_dim,
-            c_dim=c_dim,
-            w_dim=w_dim,
-            img_resolution=img_resolution,
-            img_channels=img_channels,
-            mapping_kwargs=mapping_kwargs,
-            synthesis_kwargs=synthesis_kwargs,
-        )
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping_kwargs)
-
-    @property
-    def w_avg(self) -> Tensor:
-        """Mean of w over random z, [w_dim]."""
-        return self.mapping.w_avg
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        **synthesis_kwargs: Any,
-    ) -> Tensor:
-        """Render z [N, z_dim] (and labels c [N, c_dim]) as img [N, img_channels, H, W]."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        img: Tensor = self.synthesis(ws, **synthesis_kwargs)
-        return img
+    MAPPING, SYNTHESIS = MappingNetwork, SynthesisNetwork
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork

@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.nets.filtered_lrelu import filtered_lrelu
+from mien.nets.halves import TwoHalves
 from mien.nets.layers import FullyConnectedLayer, as_blocks, full_precision, resolutions_to, weights_dtype
 from mien.nets.lowpass import design_lowpass
 from mien.nets.ops import modulated_conv2d, normalize_2nd_moment
@@ -346,64 +347,10 @@ class SynthesisNetwork(nn.Module):
         return full_precision(x) * self.output_scale
 
 
-class Generator(nn.Module):
-    """StyleGAN3's generator: `mapping` and `synthesis`.
+class Generator(TwoHalves):
+    """StyleGAN3's generator, of sides from 16 px up. Arguments as of `TwoHalves`."""
 
-    Args:
-        z_dim: size of the input latent.
-        c_dim: number of classes, 0 for none.
-        w_dim: size of the intermediate latent.
-        img_resolution: side of the picture, a power of two from 16 up.
-        img_channels: 3 for RGB.
-        mapping_kwargs: of StyleGAN2's `MappingNetwork`, with two layers by default.
-        synthesis_kwargs: of `SynthesisNetwork` and its layers; may also be given flat, as the official files have them.
-    """
-
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        mapping_kwargs: Mapping[str, Any] | None = None,
-        synthesis_kwargs: Mapping[str, Any] | None = None,
-        **flat_synthesis_kwargs: Any,
-    ) -> None:
-        super().__init__()
-        mapping_kwargs = dict(mapping_kwargs or {})
-        synthesis_kwargs = {**(synthesis_kwargs or {}), **flat_synthesis_kwargs}
-        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
-        self.img_resolution, self.img_channels = img_resolution, img_channels
-        self.init_kwargs: dict[str, Any] = dict(
-            z_dim=z_dim,
-            c_dim=c_dim,
-            w_dim=w_dim,
-            img_resolution=img_resolution,
-            img_channels=img_channels,
-            mapping_kwargs=mapping_kwargs,
-            synthesis_kwargs=synthesis_kwargs,
-        )
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(
-            z_dim, c_dim, w_dim, self.num_ws, **{"num_layers": 2, "w_avg_beta": 0.998, **mapping_kwargs}
-        )
-
-    @property
-    def w_avg(self) -> Tensor:
-        """Mean of w over random z, [w_dim]."""
-        return self.mapping.w_avg
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        **synthesis_kwargs: Any,
-    ) -> Tensor:
-        """Render z [N, z_dim] (and labels c [N, c_dim]) as img [N, img_channels, H, W]."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        img: Tensor = self.synthesis(ws, **synthesis_kwargs)
-        return img
+    MAPPING, SYNTHESIS = MappingNetwork, SynthesisNetwork
+    MAPPING_DEFAULTS: ClassVar[Mapping[str, Any]] = {"num_layers": 2, "w_avg_beta": 0.998}
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
@@ -46,15 +47,15 @@ class Name:
     name: str
 
 
-class Pending:
+class Pending(ABC):
     """Something that is whole only after the file has given its state, like a numpy array."""
 
     def __init__(self) -> None:
         self.indices: list[int] = []  # where the memo holds it
 
+    @abstractmethod
     def built(self, state: Any, budget: Budget) -> Any:
         """Return what takes its place."""
-        raise NotImplementedError
 
 
 Maker = Callable[..., Any]
