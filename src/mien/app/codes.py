@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,31 +11,17 @@ from mien.app.items import check_network, check_out, check_outdir, check_stems, 
 from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Out, Outdir, Photos, Precision, Seed, Steps
 from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
-from mien.app.text import parse_layers, parse_seeds, parse_settings
-from mien.errors import InputError
+from mien.app.subjects import BATCH, Subjects, check_subjects, crops_of
+from mien.app.text import parse_layers, parse_settings
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
-    from mien.app.studio import Studio
     from mien.faces.align import Crop
-    from mien.inversion.code import Inversion
 
 __all__ = ["app"]
 
-BATCH = 8  # faces that are optimised together
-
 app = typer.Typer()
-
-
-def _crops(
-    studio: Studio, photo: Image, path: Path, aligned: bool, face: int | None
-) -> list[tuple[Tensor, Crop | None]]:
-    """Return img [1, 3, H, W] of every face, and where it was cut out; one without a crop for an aligned picture."""
-    if aligned:
-        return [(studio.aligned(photo, source=path.name), None)]
-    return [(crop.img, crop) for crop in studio.align(photo, source=path.name, face=face)]
 
 
 @app.command()
@@ -61,16 +47,17 @@ def invert(
 
     from mien.app.studio import Studio
     from mien.images import open_photo
+    from mien.inversion.invert import find_method
 
     check_stems(photos)
     check_outdir(outdir)
-    _check_method(method)
+    find_method(method)
     check_network(network)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     waiting: list[tuple[Path, Tensor, Crop | None]] = []
 
     def cut(path: Path) -> None:
-        for i, (img, crop) in enumerate(_crops(studio, open_photo(path), path, aligned, None)):
+        for i, (img, crop) in enumerate(crops_of(studio, open_photo(path), path, aligned=aligned)):
             out = outdir / f"{path.stem}_{i}.png"
             check_out(out, photos)
             if studio.finished(out, img, method=method, num_steps=steps):
@@ -90,76 +77,6 @@ def invert(
                 studio.save(inversion.from_crop({} if crop is None else crop.record), out)
                 typer.echo(out)
     failures.finish(len(photos))
-
-
-def _check_method(method: str) -> None:
-    from mien.inversion.invert import find_method
-
-    find_method(method)
-
-
-def _is_code(path: Path) -> bool:
-    return path.suffix.lower() in (".safetensors", ".mien")
-
-
-def _code(studio: Studio, text: str, *, aligned: bool, method: str, steps: int | None, bars: Bars) -> Inversion:
-    """Read one face's code: of seed:N, of a .safetensors, or of the largest face of a photo."""
-    from mien.images import open_photo
-    from mien.inversion.code import load_inversion
-
-    if text.startswith("seed:"):
-        seeds = parse_seeds(text.removeprefix("seed:"))
-        if len(seeds) != 1:
-            raise InputError(f"{text} is more than one person", hint="write for example seed:7")
-        return studio.seed_code(seeds[0])
-    path = Path(text)
-    if _is_code(path):
-        inversion = load_inversion(path)
-        studio.check(inversion)
-        return inversion
-    img, _ = _crops(studio, open_photo(path), path, aligned, None if aligned else 0)[0]
-    return studio.invert(img, method=method, num_steps=steps, on_step=bars)[0]
-
-
-def _is_photo(text: str) -> bool:
-    return not text.startswith("seed:") and not _is_code(Path(text))
-
-
-def _check_face(source: str, face: int | None, aligned: bool) -> None:
-    if face is not None and (aligned or not _is_photo(source)):
-        what = "an aligned crop" if aligned else f"{source}"
-        raise InputError(f"--face {face} has no meaning for {what}: it is one face", hint="leave out --face")
-
-
-def _change(
-    studio: Studio,
-    source: str,
-    change: Any,
-    *,
-    aligned: bool,
-    face: int | None,
-    method: str,
-    steps: int | None,
-    bars: Bars,
-) -> Image:
-    """Invert the faces of `source`, change their codes, and put them back; without a photo, the render itself."""
-    import torch
-
-    from mien.images import open_photo
-
-    if aligned or not _is_photo(source):
-        code = _code(studio, source, aligned=aligned, method=method, steps=steps, bars=bars)
-        return studio.picture(change(code))
-    path = Path(source)
-    photo = open_photo(path)
-    crops = studio.align(photo, source=path.name, face=face)
-    for first in range(0, len(crops), BATCH):
-        some = crops[first : first + BATCH]
-        bars.say(f"faces {first + 1}-{first + len(some)} of {len(crops)}:")
-        codes = studio.invert(torch.cat([c.img for c in some]), method=method, num_steps=steps, on_step=bars)
-        for crop, code in zip(some, codes, strict=True):
-            photo = studio.paste(photo, crop, change(code), code)
-    return photo
 
 
 @app.command()
@@ -186,26 +103,15 @@ def edit(
     from mien.images import save_png
 
     strengths = parse_settings(settings)
-    check_out(out, [Path(photo)])
-    _check_method(method)
-    _check_face(photo, face, aligned)
-    check_network(network)
+    check_subjects(out, photo, method=method, network=network, face=face, aligned=aligned)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     for name, strength in strengths.items():
         low, high = studio.directions[name].safe_range
         if not low <= strength <= high:
             note(f"warning: {name}={strength:g} is beyond {low:g} to {high:g}, where faces stay themselves")
     with Bars() as bars:
-        image = _change(
-            studio,
-            photo,
-            lambda code: studio.edit(code, strengths),
-            aligned=aligned,
-            face=face,
-            method=method,
-            steps=steps,
-            bars=bars,
-        )
+        subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
+        image = subjects.change(photo, lambda code: studio.edit(code, strengths), face)
     save_png(image, out)
     typer.echo(out)
 
@@ -232,16 +138,13 @@ def mix(
     from mien.app.studio import Studio
     from mien.images import save_png
 
-    check_out(out, [Path(text) for text in (photo, style) if not text.startswith("seed:")])
-    _check_method(method)
-    _check_face(photo, face, aligned)
-    check_network(network)
+    check_subjects(out, photo, style, method=method, network=network, face=face, aligned=aligned)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     rows = parse_layers(layers, studio.G.num_ws)
-    options: dict[str, Any] = dict(aligned=aligned, method=method, steps=steps)
     with Bars(prefix="style") as bars:
-        other = _code(studio, style, bars=bars, **options)
+        subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
+        other = subjects.code(style)
         bars.say("photo")
-        image = _change(studio, photo, lambda code: studio.mix(code, other, rows), face=face, bars=bars, **options)
+        image = subjects.change(photo, lambda code: studio.mix(code, other, rows), face)
     save_png(image, out)
     typer.echo(out)
