@@ -31,12 +31,14 @@ __all__ = [
     "mix",
     "sample_w",
     "sample_ws",
+    "scale_rows",
     "seeds_to_z",
     "synthesize",
     "truncate",
 ]
 
 MAX_SEED = 2**32 - 1
+PUBLISHED_ROWS = 18  # of the networks of 1024 px, by which papers count
 P_SLOPE = 5.0  # undoes the leaky ReLU of slope 0.2 that ends the mapping
 
 
@@ -147,6 +149,28 @@ def mix(ws: Tensor, ws_style: Tensor, layers: Iterable[int]) -> Tensor:
     mixed = ws.clone()
     mixed[:, idx] = ws_style[:, idx]
     return mixed
+
+
+def scale_rows(rows: Iterable[int], num_ws: int, *, of: int = PUBLISHED_ROWS) -> list[int]:
+    """Return the rows of a network with `num_ws` rows that stand where `rows` stand in one with `of` rows.
+
+    Each row of the network takes the role of the other's row at its middle: as many rows as before stay as they are, of
+    fewer each stands for several, of more several stand for one.
+
+    Raises:
+        InputError: a row that the other does not have, or rows so few that none of the network stands there.
+
+    >>> scale_rows(range(9, 18), 10)
+    [5, 6, 7, 8, 9]
+    """
+    wanted = set(rows)
+    if bad := sorted(row for row in wanted if not 0 <= row < of):
+        raise InputError(f"no row {bad[0]}", hint=f"rows are counted in {of}, from 0 to {of - 1}")
+    scaled = [row for row in range(num_ws) if (2 * row + 1) * of // (2 * num_ws) in wanted]
+    if not scaled:
+        what = f"no row of a network of {num_ws} rows stands at {', '.join(map(str, sorted(wanted))) or 'no row'} of {of}"
+        raise InputError(what, hint="name a wider range of rows")
+    return scaled
 
 
 def interpolate(ws_a: Tensor, ws_b: Tensor, t: float) -> Tensor:

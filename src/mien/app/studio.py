@@ -30,7 +30,7 @@ from mien.inversion.invert import Method, find_method, invert
 from mien.inversion.starts import Means
 from mien.latents import LatentStats, latent_stats, mix, sample_ws, synthesize
 from mien.nets.detector import Detector
-from mien.nets.encoder import Encoder
+from mien.nets.encoder import Encoder, look
 from mien.nets.features import FaceNet
 from mien.nets.generator import Generator
 from mien.nets.precision import exact_float32
@@ -115,7 +115,7 @@ class Studio:
             raise InputError(f"no precision named {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
         self.device = pick_device(device)
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.seed, self._network, self._face_net = seed, network, face_net
+        self.precision, self.seed, self._network, self._face_net = precision, seed, network, face_net
 
     # ---- Networks ---------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,11 @@ class Studio:
             edited: its code after the edit.
             unedited: its code before.
         """
-        change = self.render(edited) - self.render(unedited)
+        return self.paste_render(photo, crop, self.render(edited), unedited)
+
+    def paste_render(self, photo: Image, crop: Crop, img: Tensor, unedited: Inversion) -> Image:
+        """Change the face in its photo as img [1, 3, H, W] differs from the render of its code; see `paste`."""
+        change = img - self.render(unedited)
         now = crop_quad(photo, crop.quad, size_px=self.G.img_resolution).img  # a neighbour may be done already
         return paste_back(photo, crop, now + change.cpu())
 
@@ -284,6 +288,10 @@ class Studio:
         method = find_method(name).with_seed(self.seed)
         return method if num_steps is None else method.with_steps(num_steps)
 
+    def settings(self, method: str, num_steps: int | None = None) -> dict[str, Any]:
+        """Return all settings of a method of inversion, as a code's `config` and recipes hold them."""
+        return dict(json.loads(json.dumps(self._method(method, num_steps).record())))
+
     def save(self, inversion: Inversion, out: Path) -> None:
         """Write a code beside `out`, a PNG: its render as `out`, whatever changes the generator as `.mien`.
 
@@ -309,12 +317,12 @@ class Studio:
             found = load_inversion(kept)
         except InputError:
             return False
-        wanted = (self.digest, method, json.loads(json.dumps(self._method(method, num_steps).record())))
+        wanted = (self.digest, method, self.settings(method, num_steps))
         return (found.network, found.method, found.config) == wanted and found.picture == picture_digest(img)
 
     @_in_precision
     def encode(self, img: Tensor) -> Tensor:
-        """Look once: ws [N, num_ws, w_dim] of img [N, 3, H, W].
+        """See ws [N, num_ws, w_dim] in img [N, 3, H, W], without optimising.
 
         Raises:
             WeightsError: the generator has no encoder.
@@ -322,12 +330,10 @@ class Studio:
         if self.encoder is None:
             hint = "use --method optimize, or train one: mien train encoder"
             raise WeightsError(f"{self.network.stem} has no encoder", hint=hint)
-        with torch.no_grad():
-            ws: Tensor = self.encoder(img.to(self.device))
-        return ws
+        return look(self.encoder, self.G, img.to(self.device))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Look once at many pictures: ws [N, num_ws, w_dim] of uint8 [N, 3, H, W].
+        """Look at many pictures: ws [N, num_ws, w_dim] of uint8 [N, 3, H, W].
 
         Raises:
             WeightsError: the generator has no encoder.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mien.faces.align import Crop
     from mien.inversion.code import Inversion
 
-__all__ = ["BATCH", "Subjects", "check_subjects", "crops_of", "is_photo"]
+__all__ = ["BATCH", "Scene", "Subjects", "check_subjects", "crops_of", "is_photo"]
 
 BATCH = 8  # faces that are optimised together
 SEED = "seed:"
@@ -63,6 +63,14 @@ def crops_of(
     return [(crop.img, crop) for crop in studio.align(photo, source=path.name, face=face)]
 
 
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The codes of a photo's faces, largest first, and where each was cut out; of a render: no photo, one code."""
+
+    photo: Image | None
+    faces: list[tuple[Crop | None, Inversion]]
+
+
 @dataclass(frozen=True)
 class Subjects:
     """Reads people as one call's options say, and puts them back where they were.
@@ -103,6 +111,41 @@ class Subjects:
         """Find the codes of img [N, 3, H, W]."""
         return self.studio.invert(img, method=self.method, num_steps=self.steps, on_step=self.bars)
 
+    def scene(self, source: str, face: int | None = None) -> Scene:
+        """Find the faces of `source` and their codes.
+
+        Args:
+            source: as for `code`.
+            face: only the face of this number, 0 the largest.
+        """
+        import torch
+
+        from mien.images import open_photo
+
+        if self.aligned or not is_photo(source):
+            return Scene(None, [(None, self.code(source))])
+        path = Path(source)
+        photo = open_photo(path)
+        crops = self.studio.align(photo, source=path.name, face=face)
+        faces: list[tuple[Crop | None, Inversion]] = []
+        for first in range(0, len(crops), BATCH):
+            some = crops[first : first + BATCH]
+            self.bars.say(f"faces {first + 1}-{first + len(some)} of {len(crops)}:")
+            faces += zip(some, self.invert(torch.cat([crop.img for crop in some])), strict=True)
+        return Scene(photo, faces)
+
+    def redraw(self, scene: Scene, draw: Callable[[Inversion], Tensor]) -> Image:
+        """Draw every face of a scene anew, img [1, 3, H, W] of its code, and put it back; without a photo the face."""
+        from mien.images import to_pil
+
+        if scene.photo is None:
+            return to_pil(draw(scene.faces[0][1]))[0]
+        photo = scene.photo
+        for crop, code in scene.faces:
+            assert crop is not None
+            photo = self.studio.paste_render(photo, crop, draw(code), code)
+        return photo
+
     def change(self, source: str, change: Callable[[Inversion], Inversion], face: int | None = None) -> Image:
         """Invert the faces of `source`, change their codes and put them back; without a photo, the render itself.
 
@@ -111,18 +154,4 @@ class Subjects:
             change: makes a face's new code of its code.
             face: only the face of this number, 0 the largest.
         """
-        import torch
-
-        from mien.images import open_photo
-
-        if self.aligned or not is_photo(source):
-            return self.studio.picture(change(self.code(source)))
-        path = Path(source)
-        photo = open_photo(path)
-        crops = self.studio.align(photo, source=path.name, face=face)
-        for first in range(0, len(crops), BATCH):
-            some = crops[first : first + BATCH]
-            self.bars.say(f"faces {first + 1}-{first + len(some)} of {len(crops)}:")
-            for crop, code in zip(some, self.invert(torch.cat([c.img for c in some])), strict=True):
-                photo = self.studio.paste(photo, crop, change(code), code)
-        return photo
+        return self.redraw(self.scene(source, face), lambda code: self.studio.render(change(code)))

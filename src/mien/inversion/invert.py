@@ -23,6 +23,7 @@ from mien.inversion.objective import TermWeights
 from mien.inversion.project import ProjectConfig, project
 from mien.inversion.starts import STARTS, Means, start_codes
 from mien.inversion.tune import TuneConfig, tune
+from mien.latents import scale_rows
 from mien.nets.generator import Generator
 from mien.report import Sink, ignore
 
@@ -170,7 +171,7 @@ class RowMove:
         >>> RowMove(first=9, last=17, psi=0.1).rows(10)
         [5, 6, 7, 8, 9]
         """
-        return list(range(round(self.first * num_ws / 18), round((self.last + 1) * num_ws / 18)))
+        return scale_rows(range(self.first, self.last + 1), num_ws)
 
 
 EDIT_PRESETS: Mapping[str, RowMove] = {
