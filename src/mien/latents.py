@@ -168,8 +168,8 @@ def scale_rows(rows: Iterable[int], num_ws: int, *, of: int = PUBLISHED_ROWS) ->
         raise InputError(f"no row {bad[0]}", hint=f"rows are counted in {of}, from 0 to {of - 1}")
     scaled = [row for row in range(num_ws) if (2 * row + 1) * of // (2 * num_ws) in wanted]
     if not scaled:
-        what = f"no row of a network of {num_ws} rows stands at {', '.join(map(str, sorted(wanted))) or 'no row'} of {of}"
-        raise InputError(what, hint="name a wider range of rows")
+        places = ", ".join(map(str, sorted(wanted))) or "none"
+        raise InputError(f"no row of {num_ws} stands at {places} of {of}", hint="name a wider range of rows")
     return scaled
 
 

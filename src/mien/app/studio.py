@@ -19,7 +19,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, PRECISIONS
+from mien.edits.blend import MIN_COSINE
 from mien.edits.directions import DirectionSet, load_directions
+from mien.edits.style import decode, restyle
 from mien.edits.walk import walk
 from mien.errors import InputError, NoFaceError, WeightsError
 from mien.faces.align import Crop, align, crop_quad, paste_back
@@ -364,6 +366,18 @@ class Studio:
         self.check(inversion)
         self.check(style)
         return inversion.with_ws(mix(inversion.ws[None].cpu(), style.ws[None].cpu(), layers)[0])
+
+    def restyle(self, inversion: Inversion, style: Inversion, layers: Iterable[int], psi: float = 0.0) -> Inversion:
+        """Take the rows `layers` from a style's code, with the share `psi` of the face's own kept; see `mix`."""
+        self.check(inversion)
+        self.check(style)
+        return inversion.with_ws(restyle(inversion.ws[None].cpu(), style.ws[None].cpu(), layers, psi)[0])
+
+    @_in_precision
+    def decode(self, inversion: Inversion, by: Generator, *, min_cosine: float | None = MIN_COSINE) -> Tensor:
+        """Render a code as img [1, 3, H, W] by a generator that is related to the studio's; see `style.decode`."""
+        self.check(inversion)
+        return decode(inversion, self.G, by, min_cosine=min_cosine)
 
     def check(self, inversion: Inversion) -> None:
         """Refuse the code of another generator.
