@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import check_network, check_out, check_outdir, check_stems, for_each
-from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Out, Outdir, Photos, Precision, Seed, Steps
+from mien.app.options import (
+    Aligned,
+    Device,
+    FaceIdx,
+    Method,
+    Network,
+    Out,
+    Outdir,
+    Photos,
+    Precision,
+    RecipeOut,
+    Seed,
+    Steps,
+)
+from mien.app.replay import check_recipe_out, perform
 from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
 from mien.app.subjects import BATCH, Subjects, check_subjects, crops_of
@@ -86,6 +100,7 @@ def edit(
         list[str], typer.Option("--set", help="Direction and strength, say smile=1.5.", metavar="NAME=X")
     ],
     out: Out,
+    recipe: RecipeOut = None,
     face: FaceIdx = None,
     method: Method = "optimize",
     steps: Steps = None,
@@ -99,11 +114,12 @@ def edit(
 
     Example: mien edit portrait.jpg --set smile=1.5 --set age=-1 --out smiling.png
     """
+    from mien.app.operations import Edit
     from mien.app.studio import Studio
-    from mien.images import save_png
 
     strengths = parse_settings(settings)
     check_subjects(out, photo, method=method, network=network, face=face, aligned=aligned)
+    check_recipe_out(recipe, out)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     for name, strength in strengths.items():
         low, high = studio.directions[name].safe_range
@@ -111,8 +127,7 @@ def edit(
             note(f"warning: {name}={strength:g} is beyond {low:g} to {high:g}, where faces stay themselves")
     with Bars() as bars:
         subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
-        image = subjects.change(photo, lambda code: studio.edit(code, strengths), face)
-    save_png(image, out)
+        perform(subjects, photo, [Edit(strengths=strengths)], out, face=face, recipe=recipe)
     typer.echo(out)
 
 
@@ -122,6 +137,7 @@ def mix(
     style: Annotated[str, typer.Argument(help="Likewise; of a photo the largest face.", metavar="STYLE")],
     layers: Annotated[str, typer.Option("--layers", help="Rows from STYLE: 8- is 8 to the last, 0-3,6 some.")],
     out: Out,
+    recipe: RecipeOut = None,
     face: FaceIdx = None,
     method: Method = "optimize",
     steps: Steps = None,
@@ -135,16 +151,16 @@ def mix(
 
     Example: mix portrait.jpg seed:7 --layers 6- --out mixed.png
     """
+    from mien.app.operations import Mix, person_of
     from mien.app.studio import Studio
-    from mien.images import save_png
 
     check_subjects(out, photo, style, method=method, network=network, face=face, aligned=aligned)
+    check_recipe_out(recipe, out)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     rows = parse_layers(layers, studio.G.num_ws)
     with Bars(prefix="style") as bars:
         subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
-        other = subjects.code(style)
+        other = person_of(studio, subjects.code(style))
         bars.say("photo")
-        image = subjects.change(photo, lambda code: studio.mix(code, other, rows), face)
-    save_png(image, out)
+        perform(subjects, photo, [Mix(person=other, layers=tuple(rows))], out, face=face, recipe=recipe)
     typer.echo(out)

@@ -24,6 +24,7 @@ __all__ = [
     "PresetPrecision",
     "PresetSeed",
     "Psi",
+    "RecipeOut",
     "Seed",
     "Steps",
 ]
@@ -43,6 +44,9 @@ PresetSeed = Annotated[int | None, typer.Option("--seed", min=0, help=f"{SEED_HE
 Photos = Annotated[list[Path], typer.Argument(help="Photos.", metavar="PHOTO...", show_default=False)]
 Outdir = Annotated[Path, typer.Option("--outdir", help="Folder for the results; made if missing.")]
 Out = Annotated[Path, typer.Option("--out", help="PNG to write.")]
+RecipeOut = Annotated[
+    Path | None, typer.Option("--recipe", help="Recipe to write, .json: what was done, for mien replay.")
+]
 FaceIdx = Annotated[int | None, typer.Option("--face", min=0, help="Only the face of this number, 0 = largest.")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The inputs are FFHQ crops already; results are renders.")]
 Method = Annotated[
