@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mien.nets.encoder import Encoder
+from mien.nets.encoder import Encoder, look, looking
+from mien.nets.stylegan2 import Generator
 
 
 @pytest.fixture
@@ -77,3 +78,34 @@ def test_it_is_rebuilt_from_its_arguments(encoder: Encoder) -> None:
     twin.load_state_dict(encoder.state_dict())
     img = torch.rand(1, 3, 32, 32)
     assert torch.equal(twin(img), encoder(img))
+
+
+def test_an_encoder_keeps_its_weights_when_it_is_to_look_more_often(encoder: Encoder) -> None:
+    img = torch.rand(2, 3, 32, 32)
+    thrice = looking(encoder, 3)
+    assert (thrice.num_looks, encoder.num_looks) == (3, 1)
+    torch.testing.assert_close(thrice(img), encoder(img))
+    once = looking(thrice, 1)
+    assert once.init_kwargs == encoder.init_kwargs
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(once.state_dict()[name], tensor)
+
+
+def test_a_further_look_adds_to_the_code_what_the_render_lacks(encoder: Encoder) -> None:
+    torch.manual_seed(1)
+    G = Generator(8, 0, 12, 32, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=dict(channel_max=4)).eval()
+    E = looking(encoder, 3)
+    img = torch.rand(2, 3, 32, 32)
+    first = E(img)
+    second = first + 0.4 * (first - E(G.synthesis(first, noise_mode="const")))
+    third = second + 0.4 * (first - E(G.synthesis(second, noise_mode="const")))
+    torch.testing.assert_close(look(E, G, img), third)
+    assert not torch.allclose(first, second) and not torch.allclose(second, third)
+    same = G.synthesis(first, noise_mode="const")
+    torch.testing.assert_close(E.further(first, E(same), same), first)  # nothing is lacking
+    torch.testing.assert_close(look(looking(E, 1), G, img), first)
+
+
+def test_nobody_looks_less_than_once() -> None:
+    with pytest.raises(ValueError, match="looks at least once, not 0 times"):
+        Encoder(32, 8, 12, num_looks=0)

@@ -17,7 +17,7 @@ from mien.nets.encoder import Encoder
 from mien.nets.stylegan2 import Generator
 from mien.report import Step
 from mien.training.data import PictureSet
-from mien.training.encoder import EncoderConfig, learning_rate, num_free_rows, train_encoder
+from mien.training.encoder import EncoderConfig, jittered, learning_rate, num_free_rows, train_encoder
 
 QUICK = EncoderConfig(
     num_steps=6, batch_size=4, hidden=16, precision="fp32", save_steps=3, warmup_steps=1, use_compile=False
@@ -128,3 +128,23 @@ def test_wrong_settings_and_pictures_are_refused(G: Generator, data: PictureSet,
     small = PictureSet(data.pixels[:, :, :8, :8], data.names, {}, "")
     with pytest.raises(InputError, match="the generator's are 16 px"):
         train_encoder(QUICK, G, small, tmp_path)
+
+
+def test_every_look_learns(G: Generator, data: PictureSet, tmp_path: Path) -> None:
+    found = train_encoder(replace(QUICK, num_looks=3), G, data, tmp_path)
+    assert found.num_looks == 3
+    assert not torch.equal(found.step_size, torch.full_like(found.step_size, 0.4))
+
+
+def test_the_face_network_sees_both_pictures_moved_alike() -> None:
+    seen: list[torch.Tensor] = []
+    img = torch.rand(3, 3, 16, 16)
+    moved = jittered(lambda x: seen.append(x), 3, 0.1, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    assert moved is not None
+    moved(img), moved(img)
+    assert torch.equal(seen[0], seen[1]) and not torch.allclose(seen[0], img)
+    assert not torch.allclose(seen[0][0] - img[0], seen[0][1] - img[1])
+    still = jittered(lambda x: seen.append(x), 3, 1e-9, torch.Generator())  # type: ignore[arg-type]
+    assert still is not None
+    still(img)
+    torch.testing.assert_close(seen[-1], img, atol=1e-5, rtol=0)

@@ -1,9 +1,11 @@
 """A picture to W+: one base code for the whole face, and a regularised offset for every row.
 
-A small residual network without normalisation, so that training and evaluation compute the same, one picture's code
-does not depend on its batch, and bfloat16 in channels-last layout is quick.
+It may look again: what it sees in the picture and does not see in the render of its code is added to the code. A small
+residual network without normalisation, so that training and evaluation compute the same, one picture's code does not
+depend on its batch, and bfloat16 in channels-last layout is quick.
 
-Source: Tov et al. 2021 (e4e), Sec. 4.1, arXiv:2102.02766; residual branches: De & Smith 2020, arXiv:2002.10444.
+Source: Tov et al. 2021 (e4e), Sec. 4.1, arXiv:2102.02766; further looks: Alaluf et al. 2021 (ReStyle), Sec. 3,
+arXiv:2104.02699; residual branches: De & Smith 2020, arXiv:2002.10444.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Encoder"]
+from mien.nets.generator import Generator
+
+__all__ = ["Encoder", "look", "looking"]
 
 SLOPE = 0.2
+STEP_SIZE = 0.4  # share of what a render lacks that a further look adds, before training
 
 
 def _conv(in_channels: int, out_channels: int, *, stride: int = 1, kernel_size: int = 3) -> nn.Conv2d:
@@ -53,6 +58,7 @@ class Encoder(nn.Module):
         in_resolution: side that the network itself sees; a face of 64 px keeps who it is.
         channels: feature maps from `in_resolution` down to 4 px, one entry per halving and one for the start.
         hidden: width of the layer that the codes are read from.
+        num_looks: how often it looks; from the second look on at its last render.
     """
 
     w_avg: Tensor
@@ -66,8 +72,11 @@ class Encoder(nn.Module):
         in_resolution: int = 64,
         channels: Sequence[int] = (32, 64, 128, 192, 256),
         hidden: int = 256,
+        num_looks: int = 1,
     ) -> None:
         super().__init__()
+        if num_looks < 1:
+            raise ValueError(f"an encoder looks at least once, not {num_looks} times")
         if in_resolution != 4 * 2 ** (len(channels) - 1):
             raise ValueError(f"{len(channels)} widths go with in_resolution {4 * 2 ** (len(channels) - 1)} px")
         self.init_kwargs: dict[str, Any] = dict(
@@ -77,8 +86,10 @@ class Encoder(nn.Module):
             in_resolution=in_resolution,
             channels=list(channels),
             hidden=hidden,
+            num_looks=num_looks,
         )
         self.img_resolution, self.num_ws, self.w_dim, self.in_resolution = img_resolution, num_ws, w_dim, in_resolution
+        self.num_looks = num_looks
         self.stem = _conv(3, channels[0])
         self.downs = nn.ModuleList(_conv(a, b, stride=2) for a, b in pairwise(channels))
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in channels[1:-1])
@@ -89,6 +100,8 @@ class Encoder(nn.Module):
         for head in (self.base, self.offsets):
             nn.init.normal_(head.weight, std=0.1 / hidden**0.5)
             nn.init.zeros_(head.bias)
+        if num_looks > 1:
+            self.step_size = nn.Parameter(torch.full([num_ws, w_dim], STEP_SIZE))
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def features(self, img: Tensor) -> Tensor:
@@ -122,3 +135,32 @@ class Encoder(nn.Module):
         if num_free is not None and num_free < self.num_ws:
             offsets = F.pad(offsets[:, :num_free], (0, 0, 0, self.num_ws - num_free))
         return base[:, None] + offsets
+
+    def further(self, ws: Tensor, seen: Tensor, render: Tensor, num_free: int | None = None) -> Tensor:
+        """Look at what became of ws: add a share of what was seen in the picture and is not seen in the render.
+
+        Args:
+            ws: [N, num_ws, w_dim], of the last look.
+            seen: likewise, of the first.
+            render: of ws, as img.
+            num_free: as for `forward`.
+        """
+        step: Tensor = self.step_size * (seen - self(render, num_free))
+        return ws + step
+
+
+def looking(E: Encoder, num_looks: int) -> Encoder:
+    """Return an encoder of the same weights that looks `num_looks` times."""
+    net = Encoder(**{**E.init_kwargs, "num_looks": num_looks}).to(E.w_avg.device)
+    net.load_state_dict({**net.state_dict(), **E.state_dict()}, strict=False)  # who looks once has no size of a step
+    return net
+
+
+def look(E: Encoder, G: Generator, img: Tensor) -> Tensor:
+    """Carry img [N, 3, H, W] to ws [N, num_ws, w_dim], looking as often as `E` was trained to, without gradients."""
+    with torch.no_grad():
+        seen: Tensor = E(img)
+        ws = seen
+        for _ in range(E.num_looks - 1):
+            ws = E.further(ws, seen, G.synthesis(ws, noise_mode="const"))
+    return ws

@@ -1,10 +1,11 @@
 """Training of the encoder on a fixed generator: real pictures to render again, generated ones whose codes are known.
 
 Rows may leave the base code one after another, from the coarsest on, and pay for the distance, so that codes stay where
-edits work. The same command goes on where a killed run stopped: a step is a function of (seed, step) and the state.
+edits work. Every look of the encoder is judged alike, and learns alone. The same command goes on where a killed run
+stopped: a step is a function of (seed, step) and the state.
 
 Source: Tov et al. 2021 (e4e), Sec. 4, arXiv:2102.02766; losses on real pictures: Richardson et al. 2021 (pSp),
-Sec. 3.2, arXiv:2008.00951.
+Sec. 3.2, arXiv:2008.00951; looks: Alaluf et al. 2021 (ReStyle), Sec. 3, arXiv:2104.02699.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.errors import InputError
-from mien.inversion.objective import FaceModel, Target, TermWeights, picture_terms, total
+from mien.inversion.objective import FaceFeatures, FaceModel, Target, TermWeights, picture_terms, total
 from mien.latents import LatentStats, latent_stats
 from mien.nets.compile import compiled_if
-from mien.nets.encoder import Encoder
+from mien.nets.encoder import Encoder, looking
 from mien.nets.generator import Generator
 from mien.nets.precision import dtype_of
 from mien.report import Sink, Step, ignore
@@ -46,12 +48,14 @@ class EncoderConfig:
     lr: float = 1e-3  # Adam (0.9, 0.99), falling to nothing along a cosine
     warmup_steps: int = 50
     hidden: int = 512  # width of the encoder's last layer
+    num_looks: int = 3  # how often the encoder looks
     terms: TermWeights = field(default_factory=lambda: TermWeights(identity=1.0))  # on real pictures
     latent_weight: float = 0.5  # squared distance to the known codes, in units of the spread of w
     offset_weight: float = 0.05  # squared distance of the rows from the base code, same units
     mixing_prob: float = 0.5  # generated pictures whose rows come from two codes
     free_from: float = 0.0  # share of the run in which the code stays in W,
     free_until: float = 0.2  # and by which every row may leave it
+    jitter: float = 0.05  # how far the face network's view of both pictures is moved, turned and scaled, of the side
     ema_steps: float = 100.0  # half-life of the moving average that is kept
     precision: str = "bf16"
     use_compile: bool = True
@@ -60,9 +64,9 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         dtype_of(self.precision)
-        require_least(self, 1, "num_steps", "warmup_steps", "hidden", "save_steps")
+        require_least(self, 1, "num_steps", "warmup_steps", "hidden", "num_looks", "save_steps")
         require_least(self, 2, "batch_size")
-        require_least(self, 0, "latent_weight", "offset_weight", "seed")
+        require_least(self, 0, "latent_weight", "offset_weight", "jitter", "seed")
         require_above(self, 0, "lr", "ema_steps")
         require_share(self, "mixing_prob", "free_from", "free_until")
         require_least(self, self.free_from, "free_until")
@@ -87,6 +91,25 @@ def learning_rate(config: EncoderConfig, step: int) -> float:
     )
 
 
+def jittered(face_model: FaceModel | None, num: int, amount: float, rng: torch.Generator) -> FaceModel | None:
+    """Let the face network see `num` pictures moved, turned and scaled a little, each time in the same way.
+
+    What survives that is likeness; what an encoder would learn to draw for one pixel grid's sake does not.
+    """
+    if face_model is None or amount == 0:
+        return face_model
+    shift, turn, scale = torch.randn([3, num], generator=rng).mul(amount)
+    rise = torch.randn([num], generator=rng) * amount
+    cos, sin = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
+    theta = torch.stack([torch.stack([cos, -sin, shift], 1), torch.stack([sin, cos, rise], 1)], 1)  # [num,2,3]
+
+    def seen(img: Tensor) -> FaceFeatures:
+        grid = F.affine_grid(theta.to(img), list(img.shape), align_corners=False)
+        return face_model(F.grid_sample(img, grid, padding_mode="border", align_corners=False))
+
+    return seen
+
+
 class _Trainer:
     """Encoder, its moving average and optimiser."""
 
@@ -96,7 +119,8 @@ class _Trainer:
         self.stats: LatentStats = latent_stats(G)
         self.unit = self.stats.w_std / math.sqrt(G.w_dim)
         torch.manual_seed(config.seed)
-        self.E = Encoder(G.img_resolution, G.num_ws, G.w_dim, hidden=config.hidden).to(self.device)
+        self.E = Encoder(G.img_resolution, G.num_ws, G.w_dim, hidden=config.hidden, num_looks=config.num_looks)
+        self.E.to(self.device)
         self.E.w_avg.copy_(self.stats.w_avg)
         self.E_ema = copy.deepcopy(self.E).eval().requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.E.parameters(), lr=config.lr, betas=(0.9, 0.99))
@@ -105,11 +129,11 @@ class _Trainer:
         self.synthesis = compiled_if(config.use_compile, G.synthesis)
         self.step = 0
 
-    def begin_with(self, weights: dict[str, Tensor]) -> None:
+    def begin_with(self, start: Encoder) -> None:
         """Start from an encoder that was trained beside the generator."""
         try:
             for net in (self.E, self.E_ema):
-                net.load_state_dict(weights)
+                net.load_state_dict(looking(start, self.config.num_looks).state_dict())
         except RuntimeError as err:
             hint = "the generator and `hidden` must be those that it was trained with"
             raise InputError("the encoder to begin with has other sizes", hint=hint) from err
@@ -148,16 +172,28 @@ class _Trainer:
         rng = torch.Generator().manual_seed(int(words[1]))
         real = self._real(rng)
         known, drawn = self._generated(rng)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            ws = self.E(torch.cat([real, drawn]), num_free_rows(config, self.step, G.num_ws))
-        found, guessed = ws.split([len(real), len(drawn)])
-        render = self.synthesis(found, noise_mode="const", dtype=self.dtype)
+        img = torch.cat([real, drawn])
+        face_model = jittered(self.face_model, len(real), config.jitter, rng)
         with torch.no_grad():
-            target = Target.of(real, self.face_model)
-        terms = picture_terms(render, target, config.terms, self.face_model)
-        latent = (guessed - known).square().mean() / self.unit**2
-        offset = (ws - ws.mean(dim=1, keepdim=True)).square().mean() / self.unit**2
-        loss = total(terms, config.terms).mean() + config.latent_weight * latent + config.offset_weight * offset
+            target = Target.of(real, face_model)
+        free = num_free_rows(config, self.step, G.num_ws)
+        loss, seen, render = torch.zeros([], device=self.device), None, torch.empty(0)
+        for _ in range(config.num_looks):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+                if seen is None:
+                    ws = seen = self.E(img, free)
+                else:
+                    ws = self.E.further(ws, seen, render, free)
+            found, guessed = ws.split([len(real), len(drawn)])
+            again = self.synthesis(found, noise_mode="const", dtype=self.dtype)
+            terms = picture_terms(again, target, config.terms, face_model)
+            latent = (guessed - known).square().mean() / self.unit**2
+            offset = (ws - ws.mean(dim=1, keepdim=True)).square().mean() / self.unit**2
+            loss = loss + total(terms, config.terms).mean()
+            loss = loss + config.latent_weight * latent + config.offset_weight * offset
+            ws = ws.detach()
+            with torch.no_grad():
+                render = torch.cat([again, self.synthesis(guessed, noise_mode="const", dtype=self.dtype)])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.E.parameters(), 1.0)
@@ -211,7 +247,7 @@ def train_encoder(
     if (state := load_state(state_path, origin, trainer.device)) is not None:
         trainer.load_state_dict(state)
     elif start is not None:
-        trainer.begin_with(start.state_dict())
+        trainer.begin_with(start)
     write_options(config, run_dir, origin, {"pictures": len(data)})
     with open(run_dir / "stats.jsonl", "a", encoding="utf-8") as stats:
         while trainer.step < config.num_steps:
