@@ -25,21 +25,13 @@ from mien.app.settings import FACE_NET
 from mien.app.studio import Studio
 from mien.atomic import write_text
 from mien.edits.attributes import SHIPPED, face_scorer
+from mien.edits.probe import DirectionScore, Probe, sample_spread, score_direction
 from mien.images import grid, save_png, to_pil
 from mien.latents import sample_ws, synthesize
 from mien.losses import perceptual
 from mien.nets.features import FaceNet
 from mien.training.data import PictureSet, load_pictures, split_people
-from mien.training.validation import (
-    DirectionScore,
-    compare,
-    look,
-    nearest_cosine,
-    path_length,
-    pictures,
-    samples,
-    score_direction,
-)
+from mien.training.validation import compare, look, nearest_cosine, path_length, pictures, samples
 from mien.weights.load import load_net
 
 PSIS = (0.7, 1.0)
@@ -102,19 +94,16 @@ class Bench:
         """Each shipped direction that lies beside the generator, with a sheet of faces moved along it."""
         G, scorer = self.studio.G, face_scorer(self.face_net)
         found = self.studio.directions.directions
-        with torch.no_grad():
-            own = [scorer(img) for img in samples(G, max(num, 128), seed=1)]
-        spread = {k: float(torch.cat([s.attributes[k] for s in own]).std()) for k in own[0].attributes}
+        spread = sample_spread(G, scorer, max(num, 128), truncation_psi=1.0, seed=1)
         ws = sample_ws(G, list(SHOWN_SEEDS[:num]), truncation_psi=0.7)
+        probe = Probe(G, ws, scorer, spread)
         for attribute in SHIPPED:
             if attribute.name not in found:
                 continue
             direction = found[attribute.name]
             others = [name for name in attribute.keep if name in spread]
-            score = score_direction(
-                G, attribute.name, direction, scorer, ws, spread=spread, others=others, strengths=STRENGTHS
-            )
-            shown = torch.cat([synthesize(G, direction.apply(ws[:6], strength)) for strength in STRENGTHS])
+            score = score_direction(probe, attribute.name, direction, others=others, strengths=STRENGTHS)
+            shown = torch.cat([direction.render(G, ws[:6], strength) for strength in STRENGTHS])
             path = self.outdir / f"direction-{attribute.name}.png"
             labels = [f"{strength:+g}" for strength in STRENGTHS]
             save_png(grid(to_pil(shown), columns=len(ws[:6]), row_labels=labels), path)

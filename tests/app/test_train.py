@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from mien.app.cli import app
 from mien.app.studio import Studio
 from mien.app.train import configured
+from mien.edits.attributes import SHIPPED
 from mien.edits.find import FindConfig
 from mien.errors import InputError
 from mien.nets.detector import Detector
@@ -87,7 +88,8 @@ def test_encoder_and_directions_fit_their_generator(bundle: Path, faces: Path, t
         *beside,
         tmp_path / "encoder-mine.safetensors",
     )
-    settings = ["--set", "num_samples=20", "--set", "num_probes=2", "--set", "largest_strength=0.5"]
+    chosen = ("num_samples=20", "num_probes=2", "num_spread=8", "largest_strength=0.5", "refine_steps=1")
+    settings = [word for setting in chosen for word in ("--set", setting)]
     mien_train("directions", "--run-dir", tmp_path / "d", *settings, *beside, tmp_path / "directions-mine.safetensors")
     studio = Studio(mine, device="cpu")
     assert studio.encoder is not None
@@ -95,7 +97,7 @@ def test_encoder_and_directions_fit_their_generator(bundle: Path, faces: Path, t
     held = read_recipe(tmp_path / "encoder-mine.safetensors").provenance
     assert (held["network"], held["steps"], held["pictures"]) == (studio.digest, 2, 8)
     assert set(studio.directions.provenance["made_from"]) == {"mine.safetensors"}
-    assert sorted(studio.directions.directions) == ["age", "smile", "yaw"]
+    assert sorted(studio.directions.directions) == sorted(a.name for a in SHIPPED)
     assert studio.encode(studio.aligned(draw_photo(()).crop((0, 0, 100, 100)))).shape == (1, studio.G.num_ws, 8)
 
 

@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien.edits.find import Attribute, FindConfig, Scores, find_directions, layer_ranges, likeliest_moves, linear_model
+from mien.edits.find import Attribute, FindConfig, find_directions, layer_ranges, likeliest_moves, linear_model
+from mien.edits.probe import Scores
 from mien.errors import InputError
 from mien.report import Step
+
+
+DIM = 1 / 64  # so that no picture leaves [-1, 1]
 
 
 class LinearFaces:
@@ -26,10 +30,12 @@ class LinearFaces:
         return w[:, None].expand(-1, self.num_ws, -1)
 
     def synthesis(self, ws: Tensor, **kwargs: Any) -> Tensor:
-        return torch.cat([ws[:, 0, :1], 0.5 * ws[:, 2, 1:2], ws.mean(1)[:, 2:3], ws.mean(1)[:, 3:]], dim=1)
+        parts = [ws[:, 0, :1], 0.5 * ws[:, 2, 1:2], ws.mean(1)[:, 2:3], ws.mean(1)[:, 3:]]
+        return DIM * torch.cat(parts, dim=1)[:, None, None].expand(-1, 3, 4, -1)
 
 
 def score(img: Tensor) -> Scores:
+    img = img[:, 0, 0] / DIM
     attributes = {"turn": 10 * img[:, 0], "smile": img[:, 1], "age": 20 * img[:, 2]}
     return Scores(attributes, torch.nn.functional.normalize(torch.cat([img[:, 3:], img[:, :1] * 0 + 2], 1), dim=1))
 

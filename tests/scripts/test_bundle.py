@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
         use_compile=False,
     ),
     "encoder": EncoderConfig(num_steps=2, batch_size=2, hidden=8, precision="fp32", use_compile=False),
-    "directions": FindConfig(num_samples=20, num_probes=2, num_spread=8, largest_strength=0.5),
+    "directions": FindConfig(num_samples=20, num_probes=2, num_spread=8, largest_strength=0.5, refine_steps=1),
 }
 
 

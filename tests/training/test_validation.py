@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien.edits.directions import Direction
-from mien.edits.find import Scores
 from mien.nets.features import FaceNet
 from mien.nets.stylegan2 import Generator
 from mien.training.validation import (
@@ -22,7 +20,6 @@ from mien.training.validation import (
     path_length,
     pictures,
     samples,
-    score_direction,
 )
 
 
@@ -113,26 +110,3 @@ def test_path_length_of_a_linear_generator_is_that_of_its_lines() -> None:
     lengths = ((lines[1::2] - lines[0::2]) @ matrix).square().sum(1).sort().values
     found = path_length(toy, lambda a, b: (a - b).double().square().sum(dim=(1, 2, 3)), num=200, epsilon=0.01)
     assert found == pytest.approx(float(lengths[2:-2].mean()), rel=1e-3)
-
-
-def test_a_direction_gets_its_strength_and_purity() -> None:
-    toy = linear(torch.eye(8, 48))
-
-    def scorer(img: Tensor) -> Scores:
-        w = img.flatten(1)
-        return Scores({"smile": w[:, 0], "age": 10 * w[:, 1]}, torch.ones(len(img), 1))
-
-    ws = toy.mapping(torch.randn(6, 8, generator=torch.Generator().manual_seed(0)) / 10, None)
-    vector = torch.zeros(8)
-    vector[0], vector[1] = 0.2, 0.1
-    direction = Direction(vector, (0, 1), "0.2", 0.2, (-2.0, 2.0))
-    spread = {"smile": 0.2, "age": 1.0}
-    found = score_direction(
-        toy, "smile", direction, scorer, ws, spread=spread, others=["age"], strengths=(-1.0, 0.0, 1.0)
-    )
-    assert found.strength == pytest.approx(1, abs=1e-4)
-    assert found.purity == pytest.approx(0.5**0.5, abs=1e-4)  # age moves as much
-    assert found.identity == pytest.approx(1)
-    assert found.curves["age"] == pytest.approx([-1, 0, 1], abs=1e-4)
-    alone = score_direction(toy, "smile", direction, scorer, ws, spread=spread, others=[])
-    assert alone.purity == pytest.approx(1)

@@ -15,11 +15,12 @@ from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.app.studio import Studio
-    from mien.edits.directions import DirectionSet
+    from mien.edits.directions import AnyDirection, DirectionSet
 
 __all__ = ["app"]
 
 METHODS = ("sefa", "ganspace")
+NOTABLE = 0.1  # standard deviations of another attribute by strength 1
 STRENGTHS = (-3.0, -1.5, 0.0, 1.5, 3.0)
 
 app = typer.Typer(no_args_is_help=True, help="Find, list and show directions.")
@@ -43,6 +44,14 @@ def _directions(studio: Studio, file: Path | None) -> DirectionSet:
         hint = "give the --network that they were found in"
         raise InputError(f"{file.name} was found in another generator than {studio.network.stem}", hint=hint)
     return found
+
+
+def _side_effects(name: str, direction: AnyDirection) -> str:
+    """What a direction does beside what it is for, in words: the largest first."""
+    others = sorted((abs(v), other, v) for other, v in direction.effects.items() if other != name)[::-1]
+    words = [f"{other} {value:+.2f}" for size, other, value in others[:3] if size >= NOTABLE]
+    also = f"  also {', '.join(words)}" if words else ""
+    return also + (f"  identity {direction.identity:.2f} at +-2" if direction.identity else "")
 
 
 @app.command()
@@ -96,7 +105,7 @@ def list_(
     studio = Studio(network, device=device, precision=precision, seed=seed)
     for name, d in sorted(_directions(studio, file).directions.items()):
         low, high = d.safe_range
-        typer.echo(f"{name}  1 = {d.unit}  rows {d.layers[0]}-{d.layers[-1]}  {low:g} to {high:g}")
+        typer.echo(f"{name}  1 = {d.unit}  {d.place}  {low:g} to {high:g}{_side_effects(name, d)}")
 
 
 @app.command()
@@ -126,7 +135,7 @@ def show(
     pictures = []
     for number in seeds:
         code = studio.seed_code(number, psi=psi)
-        moved = (code.with_ws(direction.apply(code.ws[None], strength)[0]) for strength in STRENGTHS)
+        moved = (direction.edit(code, strength) for strength in STRENGTHS)
         pictures += [studio.picture(one) for one in moved]
     save_png(grid(pictures, columns=len(STRENGTHS)), out)
     typer.echo(out)

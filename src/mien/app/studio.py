@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, PRECISIONS
 from mien.edits.blend import MIN_COSINE
 from mien.edits.directions import DirectionSet, load_directions
+from mien.edits.drag import DragConfig, Dragged, Points, drag
 from mien.edits.style import decode, restyle
 from mien.edits.walk import walk
 from mien.errors import InputError, NoFaceError, WeightsError
-from mien.faces.align import Crop, align, crop_quad, paste_back
+from mien.faces.align import Crop, align, paste_change
 from mien.faces.detect import Face, detect, load_detector
 from mien.images import resize, save_png, to_pil, to_tensor
 from mien.inversion.code import PERSON_SUFFIX, Inversion, load_inversion, picture_digest, save_inversion
@@ -240,9 +241,7 @@ class Studio:
 
     def paste_render(self, photo: Image, crop: Crop, img: Tensor, unedited: Inversion) -> Image:
         """Change the face in its photo as img [1, 3, H, W] differs from the render of its code; see `paste`."""
-        change = img - self.render(unedited)
-        now = crop_quad(photo, crop.quad, size_px=self.G.img_resolution).img  # a neighbour may be done already
-        return paste_back(photo, crop, now + change.cpu())
+        return paste_change(photo, crop, img - self.render(unedited))
 
     def aligned(self, image: Image, *, source: str = "") -> Tensor:
         """Turn a picture that is an FFHQ crop already into img [1, 3, H, W] of the generator's side.
@@ -355,7 +354,26 @@ class Studio:
             InputError: an unknown direction, or the code of another generator.
         """
         self.check(inversion)
-        return inversion.with_ws(self.directions.apply(inversion.ws[None], strengths)[0])
+        return self.directions.edit(inversion, strengths)
+
+    @_in_precision
+    def drag(
+        self,
+        inversion: Inversion,
+        handles: Points,
+        goals: Points,
+        *,
+        mask: Tensor | None = None,
+        config: DragConfig | None = None,
+        on_step: Sink = ignore,
+    ) -> Dragged:
+        """Move points [K, 2] px of a face's render to their goals; see `mien.edits.drag`.
+
+        Raises:
+            InputError: points outside of the render, or the code of another generator.
+        """
+        self.check(inversion)
+        return drag(self.G, inversion, handles, goals, stats=self.stats, mask=mask, config=config, on_step=on_step)
 
     def mix(self, inversion: Inversion, style: Inversion, layers: Iterable[int]) -> Inversion:
         """Take the rows `layers` from another code.

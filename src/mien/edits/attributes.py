@@ -1,36 +1,70 @@
-"""The attributes that our face network measures, and those that directions are shipped for."""
+"""The attributes that our face network measures, and those that directions are shipped for.
+
+Expressions are means of blendshapes: surprise raises the brows, widens the eyes and drops the jaw; of anger the network
+sees the lowered brows, since nothing else of it is in its data.
+
+Source: action units of emotions: Ekman and Friesen 1978, Facial Action Coding System.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from mien.edits.find import Attribute, Scorer, Scores
-from mien.nets.features import EXPRESSIONS, FaceNet
+from mien.edits.find import Attribute
+from mien.edits.probe import Scorer, Scores
+from mien.nets.features import EXPRESSIONS, FaceNet, FaceReading
 
-__all__ = ["SHIPPED", "face_scorer"]
+__all__ = ["EXPRESSION_PARTS", "SHIPPED", "attributes_of", "face_scorer"]
+
+
+def _sides(name: str) -> tuple[str, str]:
+    return f"{name}Left", f"{name}Right"
+
+
+EXPRESSION_PARTS: Mapping[str, tuple[str, ...]] = {
+    "smile": _sides("mouthSmile"),
+    "mouth_open": ("jawOpen",),
+    "eyes_closed": _sides("eyeBlink"),
+    "surprise": ("browInnerUp", *_sides("browOuterUp"), *_sides("eyeWide"), "jawOpen"),
+    "anger": _sides("browDown"),
+}
+"""Expression => the blendshapes whose mean it is."""
+
+POSE = ("yaw", "pitch", "roll")
+FACE = ("yaw", "pitch", "age", "gender")
 
 SHIPPED = (
-    Attribute("smile", "of a full smile", keep=("yaw", "pitch", "age", "gender")),
+    Attribute("smile", "of a full smile", keep=FACE),
+    Attribute("anger", "of lowered brows", keep=("smile", *FACE)),
+    Attribute("surprise", "of full surprise", keep=("smile", *FACE)),
+    Attribute("mouth_open", "of an open jaw", keep=("smile", *FACE)),
+    Attribute("eyes_closed", "of closed eyes", keep=("smile", *FACE)),
     Attribute("age", "years", keep=("yaw", "pitch", "smile", "gender")),
+    Attribute("gender", "of the way from female to male looks", keep=("yaw", "pitch", "smile", "age")),
     Attribute("yaw", "degrees, above 0 to the right of the picture", keep=("pitch", "roll", "smile", "age", "gender")),
+    Attribute("pitch", "degrees, above 0 down", keep=("yaw", "roll", "smile", "age", "gender")),
 )
 """The directions that come with a generator, with what each leaves as it is."""
 
-MOUTH_OPEN = EXPRESSIONS.index("jawOpen")
+
+def attributes_of(read: FaceReading) -> dict[str, Tensor]:
+    """Name each attribute [N]: expressions and gender in 0..1, age in years, yaw, pitch and roll in degrees."""
+    expressions = {
+        name: read.expression[:, [EXPRESSIONS.index(part) for part in parts]].mean(dim=1)
+        for name, parts in EXPRESSION_PARTS.items()
+    }
+    return (
+        expressions | {"age": read.age, "gender": read.gender} | dict(zip(POSE, read.pose.unbind(dim=1), strict=True))
+    )
 
 
 def face_scorer(face_net: FaceNet) -> Scorer:
-    """Return a scorer of smile 0..1, mouth 0..1, age in years, gender 0..1, yaw, pitch and roll in degrees."""
+    """Return a scorer of `attributes_of` faces and of their identity; gradients go through it."""
 
     def score(img: Tensor) -> Scores:
         read = face_net(img)
-        yaw, pitch, roll = read.pose.unbind(dim=1)
-        attributes = {
-            "smile": read.smile,
-            "mouth": read.expression[:, MOUTH_OPEN],
-            "age": read.age,
-            "gender": read.gender,
-        }
-        return Scores(attributes | {"yaw": yaw, "pitch": pitch, "roll": roll}, read.identity)
+        return Scores(attributes_of(read), read.identity)
 
     return score

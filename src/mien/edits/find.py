@@ -1,40 +1,31 @@
 """Find directions from the generator's own samples, scored by a face network.
 
 A linear model tells how every attribute hangs on w. Of all the moves that raise one attribute by one unit and leave the
-others as they are, the direction is the one that the mapping finds likeliest and that changes the identity least: with
-attributes B^T w, identity A^T w and covariance S of w it minimises d' (S^-1 + c A A') d. Then its rows are chosen and
-its length is calibrated on renders.
+others as they are, the direction begins as the one that the mapping finds likeliest: with attributes B^T w and
+covariance S of w it minimises d' S^-1 d. Then its rows are chosen on renders, descent there lets it keep the identity
+(`refine`), and its length is calibrated.
 
 Source: linear boundaries and conditional moves: Shen et al. 2020 (InterFaceGAN), Sec. 3, arXiv:1907.10786.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
-from mien.edits.directions import Direction, DirectionSet
+from mien.edits.directions import Direction, DirectionSet, Kind
+from mien.edits.probe import Probe, Scorer, Scores, sample_spread, score
+from mien.edits.refine import RefineConfig, refine
 from mien.errors import InputError
 from mien.latents import broadcast, sample_w
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 
-__all__ = ["Attribute", "FindConfig", "Scores", "find_directions"]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What is measured of N pictures: `attributes` name => [N], `identity` [N, D] of unit length."""
-
-    attributes: Mapping[str, Tensor]
-    identity: Tensor
-
-
-Scorer = Callable[[Tensor], Scores]
-"""img [N, 3, H, W] in [-1, 1] to `Scores`."""
+__all__ = ["Attribute", "FindConfig", "Trial", "best_rows", "calibrated", "find_directions", "finished"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,6 @@ class FindConfig:
 
     num_samples: int = 4000  # samples that are rendered and scored
     ridge: float = 0.3  # shrinkage of the linear model, share of the mean variance of w
-    identity_weight: float = 0.0  # c above, in units that make both terms of one size; for generators that invent well
     num_spread: int = 512  # samples that tell the standard deviation of an attribute
     num_probes: int = 32  # faces that rows, length and range are tried on
     truncation_psi: float = 0.7  # of those samples and faces; without it some are none
@@ -62,24 +52,16 @@ class FindConfig:
     least_effect: float = 0.8  # of a range of rows, standard deviations per unit
     largest_strength: float = 4.0  # that is tried for the safe range
     least_identity: float = 0.6  # cosine to the unedited face inside the safe range
+    refine_steps: int = 40  # of descent on renders, 0 for none; needs a scorer that gradients go through
     seed: int = 0
+    refining: RefineConfig = field(default_factory=RefineConfig)
 
     def __post_init__(self) -> None:
         if self.num_samples < 10:
             raise InputError(f"num_samples must be at least 10, got {self.num_samples}")
 
 
-def _score(G: Generator, ws: Tensor, scorer: Scorer, batch_size: int, on_step: Sink = ignore) -> Scores:
-    parts: list[Scores] = []
-    for rows in ws.split(batch_size):
-        with torch.no_grad():
-            parts.append(scorer(G.synthesis(rows, noise_mode="const")))
-        on_step(Step("score samples", sum(len(p.identity) for p in parts), len(ws)))
-    names = parts[0].attributes
-    return Scores(
-        {name: torch.cat([p.attributes[name] for p in parts]).float().cpu() for name in names},
-        torch.cat([p.identity for p in parts]).float().cpu(),
-    )
+# ---- The linear model -----------------------------------------------------------------------------------------------
 
 
 def linear_model(w: Tensor, values: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -103,24 +85,22 @@ def likeliest_moves(slopes: Tensor, metric: Tensor) -> Tensor:
 
 
 def _vectors(
-    w: Tensor, scores: Scores, attributes: Sequence[Attribute], config: FindConfig
+    w: Tensor, scores: Scores, attributes: Sequence[Attribute], ridge: float
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Direction of each attribute for one standard deviation, as the linear model sees it, and how well it fits."""
     names = list(scores.attributes)
     values = torch.stack([scores.attributes[n] for n in names], dim=1)
-    spread = values.std(dim=0).clamp(min=1e-6)
-    slopes, explained = linear_model(w, values / spread, config.ridge)
-    identity, _ = linear_model(w, scores.identity, config.ridge)
+    slopes, explained = linear_model(w, values / values.std(dim=0).clamp(min=1e-6), ridge)
     cov = (w - w.mean(0)).double().T.cov()
-    floor = config.ridge * cov.diagonal().mean() * torch.eye(len(cov))
-    likely = torch.linalg.inv(cov + floor)
-    same_face = identity @ identity.T
-    metric = likely + config.identity_weight * likely.trace() / same_face.trace() * same_face
+    likely = torch.linalg.inv(cov + ridge * cov.diagonal().mean() * torch.eye(len(cov)))
     vectors = {}
     for a in attributes:
         columns = [names.index(n) for n in (a.name, *a.keep)]
-        vectors[a.name] = likeliest_moves(slopes[:, columns], metric)[:, 0].float()
+        vectors[a.name] = likeliest_moves(slopes[:, columns], likely)[:, 0].float()
     return vectors, {n: float(r) for n, r in zip(names, explained, strict=True)}
+
+
+# ---- Rows, length, range --------------------------------------------------------------------------------------------
 
 
 def layer_ranges(num_ws: int) -> list[tuple[int, ...]]:
@@ -130,36 +110,10 @@ def layer_ranges(num_ws: int) -> list[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class _Probe:
-    """Faces on which a move is tried, and what they were before."""
+class Trial(Generic[Kind]):
+    """A direction, scaled: its effect per unit in standard deviations, and the identity that it leaves."""
 
-    G: Generator
-    ws: Tensor
-    scorer: Scorer
-    before: Scores
-    batch_size: int
-
-    def effect(self, name: str, move: Tensor, layers: Sequence[int], strength: float) -> tuple[float, float]:
-        """Mean change of the attribute, and mean cosine of the identity, of a move of `strength`."""
-        moved = self.ws.clone()
-        moved[:, list(layers)] += strength * move.to(moved)
-        after = _score(self.G, moved, self.scorer, self.batch_size)
-        change = (after.attributes[name] - self.before.attributes[name]).mean()
-        same = (after.identity * self.before.identity).sum(dim=1).mean()
-        return float(change), float(same)
-
-    def slope(self, name: str, move: Tensor, layers: Sequence[int], strength: float) -> tuple[float, float]:
-        """Change per unit between -strength and +strength, and the mean identity at both ends."""
-        (up, same_up), (down, same_down) = (self.effect(name, move, layers, s) for s in (strength, -strength))
-        return (up - down) / (2 * strength), (same_up + same_down) / 2
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A move on some rows, scaled: its effect per unit in standard deviations, and the identity that it leaves."""
-
-    move: Tensor
-    layers: tuple[int, ...]
+    direction: Kind
     effect: float
     same: float
 
@@ -169,32 +123,27 @@ class _Trial:
         return does, self.same if does else self.effect
 
 
-def _calibrated(
-    probe: _Probe, name: str, move: Tensor, layers: tuple[int, ...], std: float, config: FindConfig
-) -> _Trial:
-    """Scale `move` until strength 1 changes the attribute by `std`, or until it is stretched as far as allowed."""
-    stretch = 1.0
+def calibrated(probe: Probe, name: str, direction: Kind, config: FindConfig) -> Trial[Kind]:
+    """Scale a move until strength 1 changes the attribute by `std`, or until it is stretched as far as allowed."""
+    stretch, std = 1.0, direction.std
     for _ in range(2):
-        slope, _ = probe.slope(name, move * stretch, layers, config.probe_strength)
+        slope, _ = probe.slope(name, direction.scaled(stretch), config.probe_strength)
         stretch = min(config.largest_stretch, stretch * std / max(slope, 0.05 * std))
-    slope, same = probe.slope(name, move * stretch, layers, config.probe_strength)
-    return _Trial(move * stretch, layers, slope / std, same)
+    slope, same = probe.slope(name, direction.scaled(stretch), config.probe_strength)
+    return Trial(direction.scaled(stretch), slope / std, same)
 
 
-def _safe_range(
-    probe: _Probe, name: str, move: Tensor, layers: Sequence[int], config: FindConfig
-) -> tuple[float, float]:
-    """Walk outwards by halves while the face stays the same and the attribute goes on changing."""
-    ends = []
-    for sign in (-1, 1):
-        reach, last = 0.0, 0.0
-        while reach < config.largest_strength:
-            change, same = probe.effect(name, move, layers, sign * (reach + 0.5))
-            if same < config.least_identity or sign * change < last:
-                break
-            reach, last = reach + 0.5, sign * change
-        ends.append(sign * reach)
-    return ends[0], ends[1]
+def best_rows(probe: Probe, name: str, vector: Tensor, config: FindConfig, **facts: Any) -> Direction:
+    """Return a move of w [w_dim] on those rows where, calibrated, it does what it should and keeps the face best."""
+    starts = [Direction(vector, layers, **facts) for layers in layer_ranges(probe.G.num_ws)]
+    trials = [calibrated(probe, name, start, config) for start in starts]
+    return max(trials, key=lambda trial: trial.rank(config.least_effect)).direction
+
+
+def finished(probe: Probe, name: str, direction: Kind, config: FindConfig) -> Kind:
+    """Measure where a calibrated direction keeps the face, and what else it does."""
+    limits = dict(largest=config.largest_strength, least_identity=config.least_identity)
+    return probe.measured(replace(direction, safe_range=probe.safe_range(name, direction, **limits)))
 
 
 def find_directions(
@@ -228,23 +177,24 @@ def find_directions(
         raise InputError(
             f"{len(ws)} codes are too few for {config.num_probes} probes", hint="give more, or probe fewer"
         )
-    scores = _score(G, ws, scorer, config.batch_size, on_step)
+    scores = score(lambda rows: G.synthesis(rows, noise_mode="const"), ws, scorer, config.batch_size, on_step)
     for a in attributes:
         if missing := {a.name, *a.keep} - set(scores.attributes):
             raise InputError(f"nothing measures {', '.join(sorted(missing))}")
-    some = G.w_avg.lerp(sample_w(G, config.num_spread, seed=config.seed), config.truncation_psi)
-    invented = _score(G, broadcast(some, G.num_ws), scorer, config.batch_size)
+    spread = sample_spread(G, scorer, config.num_spread, truncation_psi=config.truncation_psi, seed=config.seed)
     w = ws.mean(dim=1)
-    vectors, explained = _vectors(w.cpu(), scores, attributes, config)
-    faces = w.mean(0).lerp(ws[:: len(ws) // config.num_probes][: config.num_probes], config.truncation_psi)
-    probe = _Probe(G, faces, scorer, _score(G, faces, scorer, config.batch_size), config.batch_size)
+    vectors, explained = _vectors(w.cpu(), scores, attributes, config.ridge)
+    faces = w.mean(0).lerp(ws, config.truncation_psi)
+    probe = Probe(G, faces[:: len(ws) // config.num_probes][: config.num_probes], scorer, spread)
     found = {}
     for i, a in enumerate(attributes):
-        std = float(invented.attributes[a.name].std())
-        trials = [_calibrated(probe, a.name, vectors[a.name], layers, std, config) for layers in layer_ranges(G.num_ws)]
-        best = max(trials, key=lambda trial: trial.rank(config.least_effect))
-        range_ = _safe_range(probe, a.name, best.move, best.layers, config)
-        found[a.name] = Direction(best.move, best.layers, f"{std:.3g} {a.unit}", std, range_)
+        std = spread[a.name]
+        facts = dict(unit=f"{std:.3g} {a.unit}", std=std, safe_range=(0.0, 0.0))
+        best = best_rows(probe, a.name, vectors[a.name], config, **facts)
+        if config.refine_steps:
+            refined = refine(G, scorer, faces, best, a.name, a.keep, spread, config.refine_steps, config.refining)
+            best = calibrated(probe, a.name, refined, config).direction
+        found[a.name] = finished(probe, a.name, best, config)
         on_step(Step("calibrate", i + 1, len(attributes)))
     provenance = {
         "config": asdict(config),

@@ -31,7 +31,7 @@ __all__ = ["CODE_SUFFIXES", "PERSON_SUFFIX", "Inversion", "load_inversion", "pic
 PERSON_SUFFIX = ".mien"
 CODE_SUFFIXES = (".safetensors", PERSON_SUFFIX)
 HEADER = "mien_code"
-FORMATS = (1, 2)  # the second has changes of the generator
+FORMATS = (1, 2, 3)  # the second has changes of the generator, the third also of styles
 MAX_BYTES = 64 << 20
 FACTS = ("network", "method", "config", "losses", "crop", "picture", "versions")
 
@@ -111,6 +111,7 @@ def _tensors(inversion: Inversion) -> dict[str, Tensor]:
         tensors |= {f"up:{name}": up, f"down:{name}": down}
     if (feature := inversion.changes.feature) is not None:
         tensors |= {f"feature:{feature.layer}": feature.steps, f"unit:{feature.layer}": feature.unit}
+    tensors |= {f"style:{name}": styles for name, styles in inversion.changes.styles.items()}
     if inversion.preview is not None:
         tensors["preview"] = inversion.preview
     return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
@@ -128,7 +129,10 @@ def _changes(tensors: Mapping[str, Tensor]) -> Changes:
     ]
     if any(f.steps.ndim != 3 or f.unit.shape != (len(f.steps), 1, 1) for f in features):
         raise ValueError("a feature map without its unit")
-    return Changes(factors, features[0] if features else None)
+    styles = {name.removeprefix("style:"): t for name, t in tensors.items() if name.startswith("style:")}
+    if any(offset.ndim != 1 for offset in styles.values()):
+        raise ValueError("styles that are no vector")
+    return Changes(factors, features[0] if features else None, styles)
 
 
 def save_inversion(inversion: Inversion, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What one person adds to a generator: small changes of its weights, and an offset of one feature map.
+"""What one person adds to a generator: small changes of its weights, offsets of a feature map and of styles.
 
 A change of a convolution's weight is a product of two thin matrices, so that a person's file stays small at every
 resolution and holds exactly what was optimised. Both parts leave the latent space as it is: an edited code goes through
@@ -6,14 +6,14 @@ the same changed network, and the offset is added to whatever the edited code ma
 F + (F(edited) - F(unedited)).
 
 Source: pivotal tuning: Roich et al. 2021, arXiv:2106.05744; thin factors: Hu et al. 2021, Sec. 4.1, arXiv:2106.09685;
-features under edits: Yao et al. 2022, Sec. 3.4, arXiv:2202.02183.
+features under edits: Yao et al. 2022, Sec. 3.4, arXiv:2202.02183; styles: Wu et al. 2021, Sec. 3, arXiv:2011.12799.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -60,13 +60,22 @@ class Changes:
     Attributes:
         factors: name of a weight under `G.synthesis` => up [O, r] and down [r, I*kh*kw], whose product is added to it.
         feature: added to a feature map, or nothing.
+        styles: name of an affine layer under `G.synthesis` => [C], added to the styles that it makes of w.
     """
 
     factors: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     feature: FeatureOffset | None = None
+    styles: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.factors) or self.feature is not None
+        return bool(self.factors) or self.feature is not None or bool(self.styles)
+
+    def with_styles(self, styles: Mapping[str, Tensor], strength: float = 1.0) -> Changes:
+        """Return the same changes with `strength` times `styles` added to those that are there."""
+        sums = dict(self.styles)
+        for name, offset in styles.items():
+            sums[name] = sums[name] + strength * offset if name in sums else strength * offset
+        return replace(self, styles=sums)
 
 
 def synthesis_of(G: Generator) -> nn.Module:
@@ -133,6 +142,18 @@ def adding(synthesis: nn.Module, layer: str, offset: Callable[[], Tensor]) -> No
     synthesis.get_submodule(layer).register_forward_hook(hook)
 
 
+def restyling(synthesis: nn.Module, layer: str, offset: Tensor) -> None:
+    """Make an affine layer of `synthesis` add `offset` [C] to the styles that it puts out.
+
+    Raises:
+        InputError: there is no such layer, or it has other styles.
+    """
+    module = dict(synthesis.named_modules()).get(layer)
+    if module is None or not layer.endswith("affine") or module.get_parameter("bias").shape != offset.shape:
+        raise InputError(f"the styles of {layer} do not fit this generator", hint=HINT)
+    module.register_forward_hook(lambda _module, _inputs, styles: styles + offset.to(styles))
+
+
 def twin(G: Generator) -> Generator:
     """Return a copy of `G` that shares all of its tensors and may be given other ones."""
     net = cast(nn.Module, G)
@@ -161,4 +182,6 @@ def personal(G: Generator, changes: Changes) -> Generator:
             raise InputError(f"this generator has no feature map {layer}", hint=HINT)
         offset = changes.feature.values.to(device)
         adding(synthesis, layer, lambda: offset)
+    for name, styles in changes.styles.items():
+        restyling(synthesis, name, styles.to(device))
     return own

@@ -1,4 +1,4 @@
-"""How good a generator is: distances of its samples to people it saw and to people it never saw, paths, directions.
+"""How good a generator is: distances of its samples to people it saw and to people it never saw, paths.
 
 Features are those of our own face network, so the numbers compare generators of this project with one another, not with
 published ones. A distance to the training set that falls while the other rises is memorisation.
@@ -9,7 +9,7 @@ arXiv:1904.06991; Karras et al. 2019, arXiv:1812.04948.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,23 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.edits.directions import Direction
-from mien.edits.find import Scorer, Scores
 from mien.latents import sample_w, synthesize, truncate
 from mien.metrics import frechet_distance, kernel_distance, nearest, precision_recall
 from mien.nets.features import FaceNet
 from mien.nets.generator import Generator
 
-__all__ = [
-    "DirectionScore",
-    "FaceScores",
-    "Faces",
-    "compare",
-    "look",
-    "path_length",
-    "samples",
-    "score_direction",
-]
+__all__ = ["FaceScores", "Faces", "compare", "look", "path_length", "samples"]
 
 BATCH = 32
 TRIMMED_SHARE = 0.01  # of the longest and of the shortest paths, as the official metric leaves them out
@@ -146,73 +135,3 @@ def path_length(
     found = torch.cat(lengths).sort().values
     cut = int(len(found) * TRIMMED_SHARE)
     return float(found[cut : len(found) - cut].mean())
-
-
-@dataclass(frozen=True)
-class DirectionScore:
-    """What a direction does to faces; changes are in standard deviations of each attribute over the faces.
-
-    Attributes:
-        strength: change of its own attribute per unit of strength; 1 is what its calibration promises.
-        purity: its own share of all change, from 0, to 1 where nothing else moves.
-        identity: mean cosine to the unedited face at the largest strengths.
-        curves: attribute => mean change at each of `strengths`.
-        strengths: where it was measured.
-    """
-
-    strength: float
-    purity: float
-    identity: float
-    curves: Mapping[str, Sequence[float]]
-    strengths: Sequence[float]
-
-
-@torch.no_grad()
-def score_direction(
-    G: Generator,
-    name: str,
-    direction: Direction,
-    scorer: Scorer,
-    ws: Tensor,
-    *,
-    spread: Mapping[str, float],
-    others: Sequence[str],
-    strengths: Sequence[float] = (-2.0, -1.0, 1.0, 2.0),
-) -> DirectionScore:
-    """Measure what a direction does.
-
-    Args:
-        G: the generator.
-        name: of the attribute that the direction moves, as `scorer` calls it.
-        direction: the direction.
-        scorer: measures pictures.
-        ws: faces to move, [N, num_ws, w_dim].
-        spread: standard deviation of every attribute over the generator's own faces.
-        others: attributes that ought to stay as they are.
-        strengths: to move by; the outermost ones count for `strength`, `purity` and `identity`.
-    """
-
-    def read(codes: Tensor) -> Scores:
-        return scorer(synthesize(G, codes).clamp(-1, 1))
-
-    before = read(ws)
-    after = [read(direction.apply(ws, strength)) for strength in strengths]
-    curves = {
-        attribute: [
-            float((scores.attributes[attribute] - before.attributes[attribute]).mean()) / spread[attribute]
-            for scores in after
-        ]
-        for attribute in (name, *others)
-    }
-    outermost = [int(np.argmin(strengths)), int(np.argmax(strengths))]
-    span = strengths[outermost[1]] - strengths[outermost[0]]
-    change = {attribute: curve[outermost[1]] - curve[outermost[0]] for attribute, curve in curves.items()}
-    total = float(np.sqrt(sum(value**2 for value in change.values())))
-    same = torch.stack([(after[i].identity * before.identity).sum(dim=1) for i in outermost])
-    return DirectionScore(
-        strength=change[name] / span,
-        purity=max(0.0, change[name]) / total if total else 0.0,
-        identity=float(same.mean()),
-        curves=curves,
-        strengths=tuple(strengths),
-    )
