@@ -40,7 +40,7 @@ from mien.errors import InputError, WeightsError
 from mien.losses import identity_distance
 from mien.metrics import psnr, ssim
 from mien.nets.discriminator import Discriminator
-from mien.nets.encoder import Encoder
+from mien.nets.encoder import Encoder, look
 from mien.nets.features import FaceNet
 from mien.report import Sink, ignore
 from mien.training.data import PictureSet, load_pictures, source_digest, split_people
@@ -298,7 +298,7 @@ def measure_encoder(studio: Studio, E: Encoder, face_net: FaceNet, held_out: Pic
     found: dict[str, list[torch.Tensor]] = {"PSNR, dB": [], "SSIM": [], "identity (our face network)": []}
     for pixels in held_out.pixels.split(32):
         img = pixels.to(studio.device).float() / 127.5 - 1
-        render = studio.G.synthesis(E(img), noise_mode="const").clamp(-1, 1)
+        render = studio.G.synthesis(look(E, studio.G, img), noise_mode="const").clamp(-1, 1)
         same = 1 - identity_distance(face_net(render).identity, face_net(img).identity)
         for values, new in zip(found.values(), (psnr(render, img), ssim(render, img), same), strict=True):
             values.append(new)

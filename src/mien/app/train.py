@@ -124,7 +124,7 @@ def _beginning(network: str | None) -> Beginning | None:
     """Load a generator and what was trained with it."""
     from mien.app.studio import companion
     from mien.nets.discriminator import Discriminator
-    from mien.nets.encoder import Encoder
+    from mien.nets.encoder import Encoder, looking
     from mien.nets.stylegan2 import Generator
     from mien.training.gan import Beginning
     from mien.weights.load import find_weights, load_net
@@ -136,7 +136,7 @@ def _beginning(network: str | None) -> Beginning | None:
     return Beginning(
         load_net(path, Generator),
         load_net(companion(path, "discriminator"), Discriminator),
-        load_net(encoder, Encoder) if encoder.is_file() else None,
+        looking(load_net(encoder, Encoder), 1) if encoder.is_file() else None,
     )
 
 

@@ -59,6 +59,7 @@ MAX_OF = {
     "lrelu_upsampling": 16,
     "margin_size": 1 << 10,
     "num_layers": 1 << 10,
+    "num_looks": 64,
     "w_dim": 1 << 16,
     "z_dim": 1 << 16,
 }
