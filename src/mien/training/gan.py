@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections import defaultdict
@@ -39,13 +40,17 @@ from mien.training.resume import Origin, load_state, save_state, write_options
 from mien.training.validation import FaceScores
 from mien.weights.load import save_net
 
-__all__ = ["Beginning", "collapse_warning", "train_gan", "train_on_people"]
+__all__ = ["Beginning", "check_size", "collapse_warning", "run_training", "train_gan", "train_on_people"]
+
+log = logging.getLogger(__name__)
 
 STATE = "state.pt"
 CRITIC_STAGES = 4  # of the face network; the finest is left to the discriminator
 STATS_STEPS = 25  # Steps that one line of stats.jsonl averages.
 Evaluate = Callable[[Generator], Mapping[str, float]]
 """Scores of a generator, such as its Fréchet distance to people outside the training set."""
+Warn = Callable[[Mapping[str, float]], str | None]
+"""What looks wrong in averaged numbers or scores, if anything does."""
 
 
 def collapse_warning(stats: Mapping[str, float]) -> str | None:
@@ -69,8 +74,11 @@ def collapse_warning(stats: Mapping[str, float]) -> str | None:
 class _Run:
     """The folder of a run and what is written there."""
 
-    def __init__(self, trainer: GanTrainer, folder: Path, origin: Origin, facts: dict[str, Any], shown: Tensor) -> None:
+    def __init__(
+        self, trainer: GanTrainer, folder: Path, origin: Origin, facts: dict[str, Any], shown: Tensor, warn: Warn
+    ) -> None:
         self.trainer, self.folder, self.origin, self.facts, self.shown = trainer, folder, origin, facts, shown
+        self.warn, self.said = warn, ""
         self.pending: dict[str, list[Tensor]] = defaultdict(list)
         self.started = time.monotonic()
 
@@ -90,8 +98,11 @@ class _Run:
         if rank():
             return
         line: dict[str, Any] = {"kimg": self.trainer.kimg, "time_s": time.monotonic() - self.started, **numbers}
-        if warning := collapse_warning(numbers):
+        if warning := self.warn(numbers):
             line["warning"] = warning
+            if warning != self.said:
+                log.warning("%.1f kimg: %s", self.trainer.kimg, warning)
+        self.said = warning or self.said
         with open(self.folder / "stats.jsonl", "a", encoding="utf-8") as stats:
             stats.write(json.dumps(line) + "\n")
 
@@ -184,41 +195,102 @@ def train_gan(
     Raises:
         InputError: wrong size of pictures, or the folder belongs to a run with other networks or pictures.
     """
-    side = config.img_resolution
+    check_size(data, config.img_resolution)
+    trainer = GanTrainer(config, data.pixels, torch.device(device), perceptual=perceptual, maps=maps)
+    return run_training(
+        trainer,
+        data,
+        run_dir,
+        on_step,
+        origin=Origin(config.fixed(), data.digest),
+        settings=config,
+        begin=None if start is None else lambda: _begin_with(trainer, start),
+        held_out=held_out,
+        evaluate=evaluate,
+        provenance=provenance,
+    )
+
+
+def check_size(data: PictureSet, side: int) -> None:
+    """Refuse pictures of another side than the network's.
+
+    Raises:
+        InputError: they have another.
+    """
     if data.pixels.shape[1:] != (3, side, side):
         raise InputError(f"the pictures are {list(data.pixels.shape[1:])}, the network wants [3, {side}, {side}]")
-    trainer = GanTrainer(config, data.pixels, torch.device(device), perceptual=perceptual, maps=maps)
-    origin = Origin(config.fixed(), data.digest)
+
+
+def run_training(
+    trainer: GanTrainer,
+    data: PictureSet,
+    run_dir: Path,
+    on_step: Sink,
+    *,
+    origin: Origin,
+    settings: Any,
+    begin: Callable[[], None] | None = None,
+    held_out: Tensor | None = None,
+    evaluate: Evaluate | None = None,
+    warn: Warn = collapse_warning,
+    provenance: Mapping[str, Any] | None = None,
+    stage: str = "gan",
+) -> Generator:
+    """Let a trainer take steps until it is over, or go on with those that its folder holds.
+
+    What is due at a step is written before the state, so that a run that was killed in between does it again.
+
+    Args:
+        trainer: the networks and one step.
+        data: what it trains on.
+        run_dir: as for `train_gan`.
+        on_step: as for `train_gan`.
+        origin: of the run; another run's folder is refused.
+        settings: a dataclass, for options.json.
+        begin: called where the folder holds no state.
+        held_out: as for `train_gan`.
+        evaluate: as for `train_gan`.
+        warn: says what looks wrong in numbers, None where nothing does; it is logged and kept in stats.jsonl.
+        provenance: as for `train_gan`.
+        stage: name of the steps that `on_step` is told.
+
+    Returns:
+        The moving average of the generator.
+
+    Raises:
+        InputError: the folder belongs to a run with other networks or pictures.
+    """
+    config = trainer.config
     if (state := load_state(run_dir / STATE, origin, trainer.device)) is not None:
         trainer.load_state_dict(state)
-    elif start is not None:
-        _begin_with(trainer, start)
+    elif begin is not None:
+        begin()
     facts = {"pictures": len(data), **(provenance or {})}
     if not rank():
-        options = write_options(config, run_dir, origin, facts)
+        options = write_options(settings, run_dir, origin, facts)
         facts |= {"data_sha256": data.digest, "options": hashlib.sha256(options.encode()).hexdigest()[:12]}
     shown = held_out if held_out is not None else data.pixels[:16].float() / 127.5 - 1
-    run = _Run(trainer, run_dir, origin, facts, shown[:16].to(trainer.device))
+    run = _Run(trainer, run_dir, origin, facts, shown[:16].to(trainer.device), warn)
 
     def is_due(every_kimg: float, before: float) -> bool:
         if rank():
             return False
-        return int(trainer.kimg / every_kimg) > int(before / every_kimg) or trainer.kimg >= config.kimg
+        return int(trainer.kimg / every_kimg) > int(before / every_kimg) or trainer.is_over
 
     total = math.ceil(config.kimg * 1000 / config.batch_size)
-    while trainer.kimg < config.kimg:
+    while not trainer.is_over:
         before = trainer.kimg
         numbers = run.note(trainer.train_step())
         pictures: dict[str, Path] = {}
-        if is_due(config.save_kimg, before):
-            run.save_state()
         if is_due(config.snapshot_kimg, before):
             pictures = run.snapshot()
         if evaluate is not None and config.evaluate_kimg > 0 and is_due(config.evaluate_kimg, before):
             scores = dict(evaluate(trainer.G_ema))
             run.write(scores)
             numbers = numbers | scores
-        on_step(Step("gan", trainer.step, total, numbers, pictures))
+        if is_due(config.save_kimg, before):
+            run.save_state()
+        on_step(Step(stage, trainer.step, total, numbers, pictures))
     return trainer.G_ema
 
 

@@ -158,13 +158,14 @@ PRESETS = {
 
 @contextmanager
 def _frozen(*nets: nn.Module) -> Iterator[None]:
-    for net in nets:
-        net.requires_grad_(False)
+    learning = [weight for net in nets for weight in net.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad_(False)
     try:
         yield
     finally:
-        for net in nets:
-            net.requires_grad_(True)
+        for weight in learning:
+            weight.requires_grad_(True)
 
 
 def _adam(net: nn.Module | None, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
@@ -198,11 +199,7 @@ class GanTrainer:
         self.batches = Batches(len(pixels), config.batch_size, seed=config.seed)
         self.dtype = dtype_of(config.precision)
         torch.manual_seed(config.seed)
-        widths: dict[str, Any] = dict(channel_base=config.channel_base, channel_max=config.channel_max)
-        self.G = Generator(
-            config.z_dim, 0, config.w_dim, config.img_resolution, 3, dict(num_layers=config.mapping_layers), widths
-        )
-        self.D = Discriminator(0, config.img_resolution, 3, **widths)
+        self.G, self.D = self._networks()
         self.E: Encoder | None = None
         if config.encoder_share > 0:
             self.E = Encoder(config.img_resolution, self.G.num_ws, config.w_dim, hidden=config.encoder_hidden)
@@ -226,6 +223,15 @@ class GanTrainer:
         self.encode = compiled_if(config.use_compile, self.E) if self.E else None
         self.scalars: dict[str, Tensor] = {}
 
+    def _networks(self) -> tuple[Generator, Discriminator]:
+        """Make the two that learn from one another."""
+        config = self.config
+        widths: dict[str, Any] = dict(channel_base=config.channel_base, channel_max=config.channel_max)
+        G = Generator(
+            config.z_dim, 0, config.w_dim, config.img_resolution, 3, dict(num_layers=config.mapping_layers), widths
+        )
+        return G, Discriminator(0, config.img_resolution, 3, **widths)
+
     # ---- State ------------------------------------------------------------------------------------------------------
 
     def nets(self) -> dict[str, nn.Module]:
@@ -237,6 +243,11 @@ class GanTrainer:
     def kimg(self) -> float:
         """Thousands of real pictures shown so far."""
         return self.step * self.config.batch_size / 1000
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has reached its end."""
+        return self.kimg >= self.config.kimg
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a run needs to go on exactly."""
@@ -282,10 +293,10 @@ class GanTrainer:
         return torch.where(flips, pixels.flip(3), pixels).float() / 127.5 - 1
 
     def _map(self, num: int, rng: torch.Generator) -> Tensor:
-        """Draw ws with style mixing."""
+        """Draw ws with style mixing; a mapping that learns moves its mean."""
         G, config = self.G, self.config
         z = torch.randn([2, num, G.z_dim], generator=rng, device=self.device)
-        ws = G.mapping(z[0], update_emas=True)
+        ws = G.mapping(z[0], update_emas=any(weight.requires_grad for weight in G.mapping.parameters()))
         crossover = torch.randint(1, G.num_ws, [num, 1, 1], generator=rng, device=self.device)
         is_mixed = torch.rand([num, 1, 1], generator=rng, device=self.device) < config.style_mixing_prob
         rows = torch.arange(G.num_ws, device=self.device)[None, :, None]
@@ -333,6 +344,10 @@ class GanTrainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
+    def _ties(self, ws: Tensor, img: Tensor) -> Tensor | float:  # noqa: ARG002
+        """What else the loss of G asks of what it rendered; who starts from nothing is bound to nothing."""
+        return 0.0
+
     def _autoencoder_step(self, real: Tensor) -> None:
         ws = self.encode_pictures(real)
         img = self.synthesis(ws, noise_mode="random", dtype=self.dtype)
@@ -366,7 +381,7 @@ class GanTrainer:
         img: Tensor = self.synthesis(ws, noise_mode="random", dtype=self.dtype)
         with _frozen(self.D, *([self.critic] if self.critic else [])):
             logits = self._score(img, rng)
-            loss = F.softplus(-logits).mean()
+            loss = F.softplus(-logits).mean() + self._ties(ws, img)
             if self.critic is not None:
                 seen = self._critic_loss(img, rng, as_real=True)
                 self.scalars["critic/G"] = seen.detach()

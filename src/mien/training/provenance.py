@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from mien.training.data import source_digest
+from mien.weights.delta import tensors_digest
 from mien.weights.load import load_net
 
 __all__ = ["made_from", "net_digest", "provenance"]
@@ -23,12 +22,7 @@ def net_digest(net: nn.Module) -> str:
 
     Unlike the hash of its file it does not change with what the file's header says.
     """
-    found = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
-        found.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+    return tensors_digest(net.state_dict())
 
 
 def made_from(paths: Iterable[Path]) -> dict[str, str]:

@@ -13,7 +13,15 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Checkpoint", "Found", "Recipe"]
+__all__ = ["Base", "Checkpoint", "Found", "Recipe"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """The network that a file of differences belongs to: its name, and the digest of its tensors."""
+
+    name: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -21,12 +29,13 @@ class Recipe:
     """How to rebuild a network and where it comes from.
 
     `net` is a name in `mien.weights.load.NETS`, `kwargs` the constructor's arguments, `provenance` free facts as JSON:
-    training data, licence, kimg, hash of the source, measured numbers.
+    training data, licence, kimg, hash of the source, measured numbers. A file of differences names its `base`.
     """
 
     net: str
     kwargs: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    base: Base | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mien.errors import InputError, WeightsError
 from mien.nets.generator import Generator
 from mien.weights.build import build, expected_net, net_class, refuse
 from mien.weights.checkpoint import Checkpoint, Found
+from mien.weights.delta import whole
 from mien.weights.native import SUFFIX, is_safetensors, read_safetensors, save_net
 from mien.weights.unpickle import Record, read_tree
 
@@ -95,6 +96,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if is_safetensors(path):
         recipe, tree = read_safetensors(path)
+        if recipe is not None and recipe.base is not None:
+            return Checkpoint("mien, a difference", {_role(recipe.net): Found(recipe, whole(path, recipe, tree))})
         if recipe is not None:
             return Checkpoint("mien", {_role(recipe.net): Found(recipe, tree)})
     else:

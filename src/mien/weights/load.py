@@ -25,6 +25,7 @@ from mien.weights.zoo import pull, zoo
 __all__ = [
     "NETS",
     "Recipe",
+    "bundled_file",
     "bundled_names",
     "find_weights",
     "load_generator",
@@ -45,6 +46,11 @@ def _bundle() -> Path:
     return Path(str(resources.files("mien") / "bundle"))
 
 
+def bundled_file(name: str) -> Path | None:
+    """Return the file of a network that comes with the package, None where there is none of this name."""
+    return _bundle() / f"{name}{SUFFIX}" if name in bundled_names() else None
+
+
 def bundled_names() -> list[str]:
     """Return the names of the networks that come with the package."""
     return sorted(path.stem for path in _bundle().glob(f"*{SUFFIX}") if not path.stem.startswith("directions-"))
@@ -60,8 +66,8 @@ def find_weights(path_or_name: str | Path, *, on_step: Sink = ignore) -> Path:
         WeightsError: it cannot be fetched.
     """
     name = str(path_or_name)
-    if name in bundled_names():
-        return _bundle() / f"{name}{SUFFIX}"
+    if (bundled := bundled_file(name)) is not None:
+        return bundled
     if name.startswith(SCHEME):
         return pull_from_hub(name)
     path = Path(path_or_name)

@@ -8,6 +8,7 @@ Source: the format is github.com/huggingface/safetensors; readable by anything t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,25 +22,42 @@ from mien.atomic import replacing
 from mien.errors import InputError, WeightsError
 from mien.nets.generator import Generator
 from mien.weights.build import FORMER_NAMES, NETS, check_numbers, refuse
-from mien.weights.checkpoint import Recipe
+from mien.weights.checkpoint import Base, Recipe
 
-__all__ = ["SUFFIX", "is_safetensors", "read_safetensors", "read_safetensors_recipe", "save_generator", "save_net"]
+__all__ = [
+    "FORMAT",
+    "SUFFIX",
+    "as_half",
+    "is_safetensors",
+    "net_name",
+    "read_safetensors",
+    "read_safetensors_recipe",
+    "save_generator",
+    "save_net",
+]
 
 FORMAT = 1
 SUFFIX = ".safetensors"
+NAME = re.compile(r"[\w.-]{1,100}")  # of a base: no folders
 MAX_HEADER_BYTES = 4 << 20  # a thousand tensors need a twentieth of it
 
 
 # ---- Writing --------------------------------------------------------------------------------------------------------
 
 
-def _net_name(net: nn.Module) -> str:
+def net_name(net: nn.Module) -> str:
+    """Return the name of a network's class in `NETS`."""
     name = f"{type(net).__module__.rpartition('.')[2]}.{type(net).__qualname__}"
     assert name in NETS, f"{name} is not in NETS"
     return name
 
 
-def _as_half(name: str, tensor: Tensor) -> Tensor:
+def as_half(name: str, tensor: Tensor) -> Tensor:
+    """Return floats as 16 bits, other tensors as they are.
+
+    Raises:
+        InputError: the tensor of this name has values beyond.
+    """
     if not tensor.is_floating_point():
         return tensor
     half = tensor.half()
@@ -63,10 +81,10 @@ def save_net(
         InputError: the weights do not fit 16 bits, or are not finite.
         MienError: the file cannot be written.
     """
-    recipe = {"format": FORMAT, "net": _net_name(net), "kwargs": net.init_kwargs, "provenance": dict(provenance or {})}
+    recipe = {"format": FORMAT, "net": net_name(net), "kwargs": net.init_kwargs, "provenance": dict(provenance or {})}
     tensors = {name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}
     if use_half:
-        tensors = {name: _as_half(name, t) for name, t in tensors.items()}
+        tensors = {name: as_half(name, t) for name, t in tensors.items()}
     with replacing(Path(path)) as part:
         part.write_bytes(save(tensors, metadata={"mien": json.dumps(recipe, allow_nan=False)}))
 
@@ -126,7 +144,16 @@ def _parse(file: str, text: str) -> Recipe:
     if not isinstance(kwargs, dict) or not isinstance(provenance, dict):
         refuse(file, "its recipe has no arguments")
     check_numbers(file, "a value", kwargs)
-    return Recipe(net, kwargs, provenance)
+    return Recipe(net, kwargs, provenance, _parse_base(file, recipe.get("base")))
+
+
+def _parse_base(file: str, base: Any) -> Base | None:
+    if base is None:
+        return None
+    name, digest = (str(base.get(key, "")) if isinstance(base, dict) else "" for key in ("name", "digest"))
+    if not (NAME.fullmatch(name) and NAME.fullmatch(digest)):
+        refuse(file, "it does not say what it is a difference to")
+    return Base(name, digest)
 
 
 @contextmanager
@@ -143,8 +170,14 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _recipe_of(path: Path, file: Any) -> Recipe | None:
-    text = (file.metadata() or {}).get("mien")
-    return None if text is None else _parse(path.name, text)
+    held = file.metadata() or {}
+    text = held.get("mien", held.get("mien_difference"))
+    if text is None:
+        return None
+    recipe = _parse(path.name, text)
+    if (recipe.base is None) != ("mien" in held):
+        refuse(path.name, "it is and is not a difference to other weights")
+    return recipe
 
 
 def read_safetensors_recipe(path: Path) -> Recipe | None:
