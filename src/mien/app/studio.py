@@ -22,7 +22,11 @@ from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, PREC
 from mien.edits.blend import MIN_COSINE
 from mien.edits.directions import DirectionSet, load_directions
 from mien.edits.drag import DragConfig, Dragged, Points, drag
+from mien.edits.looks import Look, find_look
+from mien.edits.spare import face_mask
 from mien.edits.style import decode, restyle
+from mien.edits.style_settings import StyleConfig
+from mien.edits.stylize import Stylized, stylize
 from mien.edits.walk import walk
 from mien.errors import InputError, NoFaceError, WeightsError
 from mien.faces.align import Crop, align, paste_change
@@ -253,6 +257,19 @@ class Studio:
             size = f"{image.width}x{image.height} px"
             raise InputError(f"{source or 'the picture'} is {size}, no aligned crop", hint="leave out --aligned")
         return resize(to_tensor(image), self.G.img_resolution).clamp(-1, 1)
+
+    def look(self, name: str = "auto", *, on_step: Sink = ignore) -> Look:
+        """Return whose maps style transfer compares; see `find_look`."""
+        return find_look(name, device=self.device, on_step=on_step)
+
+    @_in_precision
+    def stylize(
+        self, photo: Image, styles: Sequence[Image], look: Look, config: StyleConfig, **options: Any
+    ) -> Stylized:
+        """Paint a photo in the style of pictures; `config.spare` of its faces stays. `options` are of `stylize`."""
+        tensors = [to_tensor(image).to(self.device) for image in (photo, *styles)]
+        mask = face_mask(photo.size, self.detect(photo)).to(self.device) if config.spare else None
+        return stylize(tensors[0], tensors[1:], look, config, spare_mask=mask, **options)
 
     # ---- Codes ------------------------------------------------------------------------------------------------------
 
