@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.app.text import parse_classes, parse_layers, parse_people, parse_seeds, parse_settings
+from mien.app.text import parse_classes, parse_layers, parse_people, parse_point, parse_seeds, parse_settings
 from mien.errors import InputError
 
 
@@ -69,3 +69,10 @@ def test_classes() -> None:
     assert parse_classes("0,2-3") == [0, 2, 3]
     with pytest.raises(InputError, match="'x' is not a class"):
         parse_classes("x")
+
+
+def test_points() -> None:
+    assert parse_point(" 120 , 84.5") == (120.0, 84.5)
+    for text in ("", "1", "1,2,3", "-1,2", "1,nan", "a,b", "1e9,2"):
+        with pytest.raises(InputError, match="is no point"):
+            parse_point(text)

@@ -16,7 +16,20 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
-from mien.app import blend, codes, directions, export, facespace, models, people, photos, replay, style, train
+from mien.app import (
+    blend,
+    codes,
+    directions,
+    drag,
+    export,
+    facespace,
+    models,
+    people,
+    photos,
+    replay,
+    style,
+    train,
+)
 from mien.app import eval as evaluation
 from mien.app.items import check_network, check_outdir
 from mien.app.options import Device, Network, Outdir, Precision, Seed
@@ -64,7 +77,7 @@ app = typer.Typer(
     help="Faces with StyleGAN: find, align, invert, edit, paste back.",
 )
 
-for commands in (photos, codes, style, replay, people, blend, export):
+for commands in (photos, codes, drag, style, replay, people, blend, export):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")
 app.add_typer(models.app, name="models")

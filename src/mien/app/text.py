@@ -9,7 +9,16 @@ from pathlib import Path
 
 from mien.errors import InputError
 
-__all__ = ["CODE_SUFFIX", "parse_classes", "parse_layers", "parse_people", "parse_seeds", "parse_settings"]
+__all__ = [
+    "CODE_SUFFIX",
+    "parse_classes",
+    "parse_layers",
+    "parse_names",
+    "parse_people",
+    "parse_point",
+    "parse_seeds",
+    "parse_settings",
+]
 
 MAX_NUMBERS = 100_000
 CODE_SUFFIX = ".safetensors"
@@ -74,6 +83,15 @@ def parse_layers(text: str, num_ws: int) -> list[int]:
     return sorted(layers)
 
 
+def parse_names(text: str) -> list[str]:
+    """Read names, each once; nothing between commas is nobody.
+
+    >>> parse_names("smile, age,,smile")
+    ['smile', 'age']
+    """
+    return list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+
+
 def parse_settings(texts: Sequence[str]) -> dict[str, float]:
     """Read what `--set` was given: names of directions with strengths.
 
@@ -94,3 +112,15 @@ def parse_settings(texts: Sequence[str]) -> dict[str, float]:
             raise InputError(f"{name} is set twice", hint="give each direction once")
         settings[name] = strength
     return settings
+
+
+def parse_point(text: str) -> tuple[float, float]:
+    """Read a place in a picture, px from its left and upper edge.
+
+    >>> parse_point("120,84.5")
+    (120.0, 84.5)
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*,\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*", text)
+    if match is None:
+        raise InputError(f"{text!r} is no point", hint="write x,y in px, for example 120,84.5")
+    return float(match[1]), float(match[2])

@@ -38,6 +38,7 @@ __all__ = [
     "load_crop",
     "mask",
     "paste_back",
+    "paste_change",
     "save_crop",
 ]
 
@@ -242,6 +243,18 @@ def paste_back(photo: Image, crop: Crop, img: Tensor, *, keep_detail: bool = Tru
     pasted = photo.copy()
     pasted.paste(to_pil(torch.lerp(region, edited, alpha))[0], box[:2])
     return pasted
+
+
+def paste_change(photo: Image, crop: Crop, change: Tensor) -> Image:
+    """Put the difference that an edit made of a face into its photo; what no render could show stays the photo's.
+
+    Args:
+        photo: that the crop was cut from; other faces of it may have been changed since.
+        crop: where to.
+        change: [1, 3, S, S], the edited render minus the unedited one.
+    """
+    now = crop_quad(photo, crop.quad, size_px=change.shape[-1]).img  # a neighbour may be done already
+    return paste_back(photo, crop, now + change.detach().float().cpu())
 
 
 def save_crop(crop: Crop, path: Path, *, photo: Path | None = None) -> None:
