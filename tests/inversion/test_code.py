@@ -72,11 +72,15 @@ def test_noise_maps_of_another_generator_are_refused(G: Generator, inversion: In
     assert "--network" in caught.value.hint
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "foreign", "nan", "folder"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "foreign", "nan", "folder", "integers", "deep"])
 def test_damaged_files_give_one_clear_error(inversion: Inversion, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "face.safetensors"
     if damage == "nan":
         save_inversion(inversion.with_ws(inversion.ws * float("nan")), path)
+    elif damage == "integers":
+        save_inversion(inversion.with_ws(torch.zeros_like(inversion.ws, dtype=torch.int64)), path)
+    elif damage == "deep":
+        save_file({"ws": inversion.ws}, path, metadata={"mien_code": "[" * 10**5})
     elif damage == "foreign":
         save_file({"weight": torch.zeros(2)}, path)
     elif damage == "folder":

@@ -253,6 +253,10 @@ def chains() -> dict[str, tuple[bytes, str]]:
         "chain of text": (load + b"(S'x'\ntR.", "a storage is not made of bytes"),
         "zip in a chain": (nested(archive(b"N.")), "something else than a storage"),
         "chain that claims": (claim, "more bytes than the file has"),
+        "chain of two types": (
+            chain(tensor() + b"0" + tensor(held=storage(kind=b"IntStorage")) + b".", ["0"], four),
+            "storage '0' is of two types",
+        ),
         "chain cut": (chain(body, ["0"], four[:-1]), "the values of a storage are missing"),
         "chain with another count": (chain(body, ["0"], struct.pack("<q", 5) + bytes(20)), "values of a storage"),
         "chain with other keys": (chain(body, ["0", "1"], four), "its list of storages"),

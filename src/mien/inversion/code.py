@@ -33,6 +33,7 @@ CODE_SUFFIXES = (".safetensors", PERSON_SUFFIX)
 HEADER = "mien_code"
 FORMATS = (1, 2, 3)  # the second has changes of the generator, the third also of styles
 MAX_BYTES = 64 << 20
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 FACTS = ("network", "method", "config", "losses", "crop", "picture", "versions")
 
 
@@ -162,9 +163,9 @@ def load_inversion(path: Path) -> Inversion:
             raise UnsupportedFileError(f"{path} has another format", hint="a newer mien may read it")
         noise = tuple(tensors[f"noise{i}"] for i in range(sum(name.startswith("noise") for name in tensors)))
         inversion = Inversion(tensors["ws"], noise, _changes(tensors), preview=tensors.get("preview"), **facts)
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as err:
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as err:
         raise UnsupportedFileError(f"{path} is damaged or not a code", hint=hint) from err
     finite = all(bool(t.isfinite().all()) for t in tensors.values())
-    if not finite or inversion.ws.ndim != 2 or any(n.ndim != 2 for n in noise):
+    if not finite or any(t.ndim != 2 or t.dtype not in DTYPES for t in (inversion.ws, *noise)):
         raise UnsupportedFileError(f"{path} holds no code that can be rendered", hint=hint)
     return inversion

@@ -52,6 +52,12 @@ def _claim(pid: Any) -> tuple[torch.dtype, str, int]:
     raise WeightsError("it refers to something else than a storage of tensors", hint="get the file again")
 
 
+def _of_type(storage: Storage, dtype: torch.dtype, key: str) -> Storage:
+    if storage.values.dtype != dtype:
+        refuse(f"storage {key!r:.20} is of two types")
+    return storage
+
+
 # ---- The chain of pickles -------------------------------------------------------------------------------------------
 
 
@@ -81,7 +87,7 @@ def read_chain(data: memoryview, budget: Budget) -> Any:
         if key not in storages:
             budget.make(num * dtype.itemsize)
             storages[key] = Storage(torch.empty(num, dtype=dtype))
-        return storages[key]
+        return _of_type(storages[key], dtype, key)
 
     budget.depth += 1
     machine = Machine(data, TORCH_NAMES, budget, find)
@@ -159,9 +165,7 @@ def _finder(entries: Mapping[str, memoryview], budget: Budget) -> Callable[[Any]
             values = torch.frombuffer(raw, dtype=dtype) if num else torch.empty(0, dtype=dtype)
             is_aligned = values.data_ptr() % dtype.itemsize == 0
             storages[key] = Storage(values if is_aligned else values.clone())
-        if storages[key].values.dtype != dtype:
-            refuse(f"storage {key!r:.20} is of two types")
-        return storages[key]
+        return _of_type(storages[key], dtype, key)
 
     return find
 
