@@ -19,14 +19,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
 from mien.atomic import write_text
 from mien.errors import InputError, UnsupportedFileError
-from mien.images import resize, to_pil, to_tensor
+from mien.faces.resample import Array, blur, grid, warp
+from mien.images import to_pil, to_tensor
 
 __all__ = [
     "Crop",
@@ -41,8 +40,6 @@ __all__ = [
     "paste_change",
     "save_crop",
 ]
-
-Array = NDArray[np.float64]
 
 # MediaPipe's mesh: the outlines of the eyes, image-left first, and the corners of the mouth.
 MESH_EYES = ((33, 133, 159, 145, 158, 153, 160, 144), (362, 263, 386, 374, 385, 380, 387, 373))
@@ -147,7 +144,7 @@ def ffhq_quad(landmarks: Array) -> Array:
 def mask(size_px: int) -> Tensor:
     """Return the soft mask [1, 1, size_px, size_px] of an FFHQ crop: 1 on the face, 0 at the crop's border."""
     size = (size_px, size_px)
-    return _mask_at(_grid(np.eye(2, 3), size, size))
+    return _mask_at(grid(np.eye(2, 3), size, size))
 
 
 def crop_quad(photo: Image, quad: Array, *, size_px: int, source: str = "") -> Crop:
@@ -177,11 +174,11 @@ def crop_quad(photo: Image, quad: Array, *, size_px: int, source: str = "") -> C
     last = np.maximum(high, -low) + margin
     box = _whole_box(first, last, photo.size)
     region = to_tensor(photo.crop(box))
-    img = _warp(region, _moved(matrix, box), (size_px, size_px))
-    beyond = _grid(matrix, (size_px, size_px), photo.size).abs().sub(1).clamp(min=0)  # [1, S, S, 2]
+    img = warp(region, _moved(matrix, box), (size_px, size_px))
+    beyond = grid(matrix, (size_px, size_px), photo.size).abs().sub(1).clamp(min=0)  # [1, S, S, 2]
     if beyond.max() > 0:
         depth = (beyond * torch.tensor(photo.size) / 2).amax(-1)[:, None] / _quad_side(quad)
-        img = torch.lerp(img, _blur(img, 0.02 * size_px), (depth / 0.05).clamp(0, 1))
+        img = torch.lerp(img, blur(img, 0.02 * size_px), (depth / 0.05).clamp(0, 1))
     return Crop(image=to_pil(img)[0], quad=quad, source=source, source_size=(width, height))
 
 
@@ -200,7 +197,9 @@ def align(photo: Image, face: HasLandmarks, size_px: int, *, source: str = "") -
     return crop_quad(photo, ffhq_quad(face.landmarks), size_px=size_px, source=source)
 
 
-def paste_back(photo: Image, crop: Crop, img: Tensor, *, keep_detail: bool = True) -> Image:
+def paste_back(
+    photo: Image, crop: Crop, img: Tensor, *, keep_detail: bool = True, within: Tensor | None = None
+) -> Image:
     """Put an edited crop back into its photo, at the photo's resolution, through the soft mask.
 
     A generator's picture is coarser than the photo. Where it equals the crop, the photo's own pixels are the better
@@ -213,6 +212,7 @@ def paste_back(photo: Image, crop: Crop, img: Tensor, *, keep_detail: bool = Tru
         img: [1, 3, S, S] in [-1, 1], the edited crop at any size S.
         keep_detail: add the photo's fine detail where the edit changed little. Turn it off for another rendering
             (drawings), where it would shine through.
+        within: [1, 1, S, S] in [0, 1], a mask of the crop that the soft mask is multiplied by.
 
     Returns:
         A new picture; every pixel outside of the mask is the photo's.
@@ -234,12 +234,14 @@ def paste_back(photo: Image, crop: Crop, img: Tensor, *, keep_detail: bool = Tru
     region = to_tensor(photo.crop(box))
     if keep_detail:
         reference = crop_quad(photo, crop.quad, size_px=size_px).img
-        warped = _warp(torch.cat([img, reference, _unchanged(img, reference)], dim=1), to_crop, size)
+        warped = warp(torch.cat([img, reference, _unchanged(img, reference)], dim=1), to_crop, size)
         edited, coarse, unchanged = warped.split([3, 3, 1], dim=1)
         edited = edited + unchanged.clamp(0, 1) * (region - coarse)
     else:
-        edited = _warp(img, to_crop, size)
-    alpha = _mask_at(_grid(to_crop, size, (size_px, size_px)))
+        edited = warp(img, to_crop, size)
+    alpha = _mask_at(grid(to_crop, size, (size_px, size_px)))
+    if within is not None:
+        alpha = alpha * warp(within.detach().float().cpu(), to_crop, size).clamp(0, 1)
     pasted = photo.copy()
     pasted.paste(to_pil(torch.lerp(region, edited, alpha))[0], box[:2])
     return pasted
@@ -358,16 +360,6 @@ def _whole_box(first: Array, last: Array, size: tuple[int, int]) -> tuple[int, i
     return int(left), int(top), int(right), int(bottom)
 
 
-def _grid(matrix: Array, size: tuple[int, int], source_size: tuple[int, int]) -> Tensor:
-    """Where the pixels of a picture of `size` lie in one of `source_size`: [1, H, W, 2], -1 to 1 from edge to edge.
-
-    `matrix` [2, 3] carries px of the one to px of the other; both sizes are (width, height).
-    """
-    from_unit = np.array([[size[0] / 2, 0, size[0] / 2], [0, size[1] / 2, size[1] / 2], [0, 0, 1]])
-    theta = (matrix @ from_unit) * 2 / np.array(source_size)[:, None] - [[0, 0, 1]]
-    return F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, size[1], size[0]], align_corners=False)
-
-
 def _mask_at(grid: Tensor) -> Tensor:
     """The mask at points [1, H, W, 2] of the square from -1 to 1: a rounded square, feathered, [1, 1, H, W]."""
     radius = grid.abs().pow(3).sum(-1)[:, None].pow(1 / 3)
@@ -375,33 +367,7 @@ def _mask_at(grid: Tensor) -> Tensor:
     return ramp * ramp * (3 - 2 * ramp)
 
 
-# ----- resampling
-
-
-def _blur(img: Tensor, sigma_px: float) -> Tensor:
-    """Gaussian blur of [N, C, H, W]."""
-    reach = max(1, round(3 * sigma_px))
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / max(sigma_px, 1e-3)).square())
-    taps = taps / taps.sum()
-    x = F.pad(img.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-    x = F.conv2d(F.conv2d(x, taps.reshape(1, 1, -1, 1)), taps.reshape(1, 1, 1, -1))
-    return x.reshape(img.shape)
-
-
 def _unchanged(img: Tensor, reference: Tensor) -> Tensor:
     """How far an edit left each place as it was, 0..1, [1, 1, S, S]: 1 where the pictures are equal."""
-    change = _blur((img - reference).square().mean(1, keepdim=True), 0.01 * img.shape[-1])
+    change = blur((img - reference).square().mean(1, keepdim=True), 0.01 * img.shape[-1])
     return torch.exp(-change / (2 * DETAIL_TOLERANCE**2))
-
-
-def _warp(img: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
-    """Resample `img` [1, C, H, W] to (width, height): bicubic, mirrored outside, low-passed where it shrinks.
-
-    `matrix` [2, 3] carries px of the result to px of `img`.
-    """
-    shrink = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    finer = max(1, math.ceil(shrink - 0.1))  # sample so densely that nothing aliases, then average
-    fine_size = (size[0] * finer, size[1] * finer)
-    grid = _grid(matrix / [[finer, finer, 1]], fine_size, (img.shape[3], img.shape[2]))
-    fine = F.grid_sample(img, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-    return resize(fine, size)
