@@ -23,6 +23,7 @@ from mien.app import (
     drag,
     export,
     facespace,
+    lab,
     models,
     people,
     photos,
@@ -77,7 +78,7 @@ app = typer.Typer(
     help="Faces with StyleGAN: find, align, invert, edit, paste back.",
 )
 
-for commands in (photos, codes, drag, style, replay, people, blend, export):
+for commands in (photos, codes, drag, style, replay, lab, people, blend, export):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")
 app.add_typer(models.app, name="models")

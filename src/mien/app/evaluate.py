@@ -30,7 +30,7 @@ from mien.judges import Identity, Perceptual
 from mien.metrics import ms_ssim, psnr
 from mien.report import Sink, Step, ignore
 
-__all__ = ["EVAL_PX", "Subject", "compare", "evaluate_inversion", "find_subject"]
+__all__ = ["EVAL_PX", "Subject", "compare", "evaluate_inversion", "find_subject", "measure"]
 
 EVAL_PX = 256
 MOST_COLUMNS, TILE_PX = 12, 144
@@ -86,7 +86,7 @@ def _medians(faces: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {key: median(face[key] for face in faces.values()) for key in keys}
 
 
-def _one(
+def measure(
     studio: Studio, subject: Subject, method: str, num_steps: int | None, folder: Path, judges: Mapping[str, Any]
 ) -> dict[str, float]:
     """Invert and compare one face, or read what was found of it before."""
@@ -139,7 +139,7 @@ def evaluate_inversion(
     for method in methods:
         faces = {}
         for i, subject in enumerate(subjects):
-            faces[subject.name] = _one(studio, subject, method, num_steps, outdir / method, judges)
+            faces[subject.name] = measure(studio, subject, method, num_steps, outdir / method, judges)
             on_step(Step(method, i + 1, len(subjects)))
         results[method] = {"median": _medians(faces), "faces": faces}
     report = {
