@@ -10,7 +10,8 @@ import torch
 from mien.errors import InputError
 from mien.inversion.code import Inversion
 from mien.inversion.personal import personal
-from mien.inversion.tune import TuneConfig, tune
+from mien.inversion.objective import Target
+from mien.inversion.tune import TuneConfig, tune, tune_together
 from mien.latents import LatentStats, sample_ws, synthesize
 from mien.losses import squared_error
 from mien.nets.features import FaceNet
@@ -93,6 +94,22 @@ def test_nothing_given_is_changed(
     assert all(torch.equal(t, before[name]) for name, t in small_G.state_dict().items())
     assert not pivot.changes
     assert not any(m._forward_hooks for m in small_G.modules())
+
+
+def test_pictures_of_one_person_share_a_change(
+    small_G: Generator, small_stats: LatentStats, picture: torch.Tensor, pivot: Inversion
+) -> None:
+    """Both get nearer by the same weights; one alone is what `tune` does."""
+    pictures = torch.cat([picture, picture.flip(3)])
+    pivots = [pivot, replace(pivot, ws=pivot.ws + 0.1)]
+    together = tune_together(small_G, Target.of(pictures, None), pivots, config=FAST, stats=small_stats)
+    assert together[0].changes is together[1].changes
+    for img, before, after in zip(pictures.split(1), pivots, together, strict=True):
+        assert torch.equal(after.ws, before.ws)
+        assert (after.render(small_G) - img).square().mean() < (before.render(small_G) - img).square().mean()
+    (alone,) = tune_together(small_G, Target.of(picture, None), [pivot], config=FAST, stats=small_stats)
+    (tuned,) = tune(small_G, picture, [pivot], config=FAST, stats=small_stats)
+    assert torch.equal(alone.render(small_G), tuned.render(small_G))
 
 
 def test_wrong_settings_are_refused() -> None:

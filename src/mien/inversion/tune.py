@@ -1,7 +1,8 @@
 """Pivotal tuning: keep a picture's code and change the generator's weights a little, until the render is the picture.
 
 The generator that is given stays as it is; what changes is one person's own, a product of thin factors for every
-convolution. People never meet: beside whom somebody is tuned makes no difference.
+convolution. People never meet: beside whom somebody is tuned makes no difference. Several pictures of one person, say
+of a clip, may share one change.
 
 Source: Roich et al. 2021, arXiv:2106.05744 (locality: Eq. 4-6).
 """
@@ -9,7 +10,7 @@ Source: Roich et al. 2021, arXiv:2106.05744 (locality: Eq. 4-6).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,13 +21,13 @@ from mien.errors import InputError
 from mien.inversion.code import Inversion
 from mien.inversion.objective import FaceModel, Target, TermWeights, picture_terms, total
 from mien.inversion.personal import Changes, changed, synthesis_of, tunable, twin
-from mien.inversion.project import Schedule, noise_options
+from mien.inversion.project import Schedule
 from mien.latents import LatentStats, sample_w
 from mien.losses import perceptual, squared_error
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 
-__all__ = ["TuneConfig", "descend", "tune"]
+__all__ = ["TuneConfig", "descend", "tune", "tune_together"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def _factors(G: Generator, config: TuneConfig) -> dict[str, tuple[Tensor, Tensor
 
 
 Objective = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
-"""At a step: what to descend, a number, and the terms to report, each [1]."""
+"""At a step: what to descend, a number, and the terms to report, a number each."""
 
 
 def descend(
@@ -86,25 +87,46 @@ def descend(
     return {name: float(value) for name, value in terms.items()}
 
 
-def _tune_one(
+def tune_together(
     G: Generator,
     target: Target,
-    inversion: Inversion,
-    mask: Tensor | None,
+    found: Sequence[Inversion],
+    *,
+    mask: Tensor | None = None,
     config: TuneConfig,
-    face_model: FaceModel | None,
+    face_model: FaceModel | None = None,
     stats: LatentStats,
-    on_step: Sink,
-) -> Inversion:
-    inversion = replace(inversion, noise=tuple(n.half() for n in inversion.noise))  # as a person's file keeps it
+    on_step: Sink = ignore,
+) -> list[Inversion]:
+    """Change the weights once, so that the codes of several pictures of one person all render them.
+
+    Args:
+        G: the generator; nothing of it is changed.
+        target: K pictures.
+        found: their codes, the pivots; all with noise maps, or none.
+        mask: [K, 1, H, W] in [0, 1], where renders are compared; everywhere by default.
+        config: settings.
+        face_model: network for the perceptual and identity terms.
+        stats: of the generator.
+        on_step: hears of every step.
+
+    Returns:
+        The codes, which share the change of the weights, with the mean terms of the loss.
+    """
+    device = target.img.device
+    found = [replace(inversion, noise=tuple(n.half() for n in inversion.noise)) for inversion in found]  # as files do
     factors, base = _factors(G, config), tunable(G)
     synthesis, before = synthesis_of(twin(G)), G.synthesis
-    ws, options = inversion.ws[None].to(target.img.device), noise_options(inversion.noise, target.img.device)
+    ws = torch.stack([inversion.ws for inversion in found]).to(device)
+    noise = [torch.stack(maps).to(device).float()[:, None] for maps in zip(*(i.noise for i in found), strict=True)]
+    options = {"noise": noise} if noise else {}
     neighbours = sample_w(G, config.num_steps // config.locality_every + 1, seed=config.seed)
 
     def locality(step: int, weights: dict[str, Tensor]) -> Tensor:
-        away = neighbours[step // config.locality_every] - ws.mean(dim=1)  # Eq. 4, for a code in W+
-        near = ws + config.locality_reach * stats.w_std * (away / away.norm())[:, None]
+        turn = step // config.locality_every
+        pivot = ws[turn % len(ws), None]
+        away = neighbours[turn] - pivot.mean(dim=1)  # Eq. 4, for a code in W+
+        near = pivot + config.locality_reach * stats.w_std * (away / away.norm())[:, None]
         with torch.no_grad():
             old = before(near, noise_mode="const")
         new: Tensor = functional_call(synthesis, weights, (near,), dict(noise_mode="const"))
@@ -119,15 +141,16 @@ def _tune_one(
         img = img if mask is None else target.img.lerp(img, mask)
         terms = picture_terms(img, target, config.terms, face_model)
         score = total(terms, config.terms)
-        loss = score.sum()
+        loss = score.mean()
         if config.locality_weight and step % config.locality_every == 0:
             loss = loss + config.locality_weight * config.locality_every * locality(step, weights)
-        return loss, {"total": score.detach(), **{name: value.detach() for name, value in terms.items()}}
+        return loss, {name: value.detach().mean() for name, value in {"total": score, **terms}.items()}
 
     params = [factor for pair in factors.values() for factor in pair]
     losses = descend(params, objective, config, stop=config.stop_perceptual, stage="tune", on_step=on_step)
     kept = {name: (up.detach().half(), down.detach().half()) for name, (up, down) in factors.items()}
-    return replace(inversion, changes=Changes(kept), losses=losses)
+    changes = Changes(kept)
+    return [replace(inversion, changes=changes, losses=losses) for inversion in found]
 
 
 def tune(
@@ -161,5 +184,7 @@ def tune(
     for i, inversion in enumerate(found):
         mask = None if masks is None else masks[i : i + 1]
         target = Target.of(img[i : i + 1], face_model)
-        tuned.append(_tune_one(G, target, inversion, mask, config, face_model, stats, on_step))
+        tuned += tune_together(
+            G, target, [inversion], mask=mask, config=config, face_model=face_model, stats=stats, on_step=on_step
+        )
     return tuned
