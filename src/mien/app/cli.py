@@ -25,10 +25,12 @@ from mien.app import (
     facespace,
     lab,
     models,
+    pairs,
     people,
     photos,
     replay,
     style,
+    stylize,
     train,
 )
 from mien.app import eval as evaluation
@@ -78,9 +80,10 @@ app = typer.Typer(
     help="Faces with StyleGAN: find, align, invert, edit, paste back.",
 )
 
-for commands in (photos, codes, drag, style, replay, lab, people, blend, export):
+for commands in (photos, codes, drag, style, stylize, replay, lab, people, blend, export):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")
+app.add_typer(pairs.app, name="pairs")
 app.add_typer(models.app, name="models")
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(directions.app, name="directions")

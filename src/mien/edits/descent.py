@@ -34,6 +34,7 @@ class DescentConfig:
     num_steps: int = 500  # evaluations of the loss and its gradient
     lr: float = 1.0
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam
+    final_lr: float = 1.0  # of Adam: share of lr at the last step, where a cosine leads from 1
     average: float = 0.0  # of Adam: decay of the mean of the iterates that is returned, 0 = the best iterate itself
     bounds: tuple[float, float] | None = None  # of Adam: values are held between them after each step
     patience: int = 50  # steps whose mean loss must be lower than that of as many before them
@@ -45,8 +46,8 @@ class DescentConfig:
             raise InputError(f"no optimizer named {self.optimizer!r}", hint=f"known: {', '.join(OPTIMIZERS)}")
         if self.num_steps < 1 or self.patience < 1 or self.max_restarts < 0:
             raise InputError("steps and patience must be at least 1, restarts at least 0")
-        if not (0 < self.lr < math.inf and 0 <= self.average < 1):
-            raise InputError(f"lr must be above 0 and average from 0 to below 1, got {self.lr} and {self.average}")
+        if not (0 < self.lr < math.inf and 0 <= self.average < 1 and 0 <= self.final_lr <= 1):
+            raise InputError("lr must be above 0, average from 0 to below 1, final_lr from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _Walk:
             nonlocal value
             self.optimizer.zero_grad()
             loss = self.loss(self.x, step)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             assert self.x.grad is not None
             value, self.slope = float(loss.detach()), float(self.x.grad.norm())
             if not math.isfinite(value + self.slope):
@@ -136,7 +137,11 @@ class _Walk:
                 self.best_x.copy_(self.x.detach())
             return loss
 
-        self.optimizer.step(evaluate)
+        if self.config.optimizer == "adam":
+            along = (1 + math.cos(math.pi * step / self.config.num_steps)) / 2
+            share = self.config.final_lr + (1 - self.config.final_lr) * along
+            self.optimizer.param_groups[0]["lr"] = self.lr * share
+        self.optimizer.step(evaluate)  # type: ignore[arg-type]
         if not self.losses:
             if not math.isfinite(value + self.slope):
                 raise MienError("the loss is not a number at the start", hint="give other pictures or weights")

@@ -33,16 +33,17 @@ Weights = Mapping[str, float]
 class StyleConfig:
     """Settings of `stylize`; the defaults are those of our own setting `patches`, which needs no published network."""
 
-    content_layers: Weights = field(default_factory=lambda: {"structure1": 1.0})
-    style_layers: Weights = field(default_factory=lambda: {"patch1": 1.0})
+    content_layers: Weights = field(default_factory=lambda: {"structure1": 1.0, "light3": 1.0})
+    style_layers: Weights = field(default_factory=lambda: {"patch1": 1.0, "detail1": 1.0})
     style_loss: str = "sliced"
     distance: str = "relative"  # of maps and matrices; see `style_terms.DISTANCES`
-    content_weight: float = 0.2
+    content_weight: float = 0.4
     style_weight: float = 49.0
     tv_weight: float = 0.0
     patch_px: int = 7  # of the sliced loss
     optimizer: str = "adam"
     lr: float = 0.03  # pixels are in [-1,1]
+    final_lr: float = 0.1  # of Adam, the share of lr at the end of each size
     average: float = 0.95  # of Adam's iterates; 0 = the best one
     num_steps: int = 100  # at the coarsest size
     num_later_steps: int = 60  # at each finer one
@@ -117,6 +118,7 @@ PRESETS: Mapping[str, StyleConfig] = MappingProxyType(
             style_weight=500 * CAFFE**4,
             tv_weight=100 * 127.5**2,
             lr=10 / 127.5,
+            final_lr=1.0,
             average=0.0,
             num_steps=1000,
             min_px=512,
@@ -131,6 +133,7 @@ PRESETS: Mapping[str, StyleConfig] = MappingProxyType(
             style_weight=1.0,
             tv_weight=2.0,
             lr=0.04,
+            final_lr=1.0,
             average=0.99,
             num_steps=1000,
             num_later_steps=500,
@@ -143,6 +146,7 @@ PRESETS: Mapping[str, StyleConfig] = MappingProxyType(
             distance="squared",
             content_weight=1.0,
             style_weight=1e6,
+            tv_weight=0.0,
             optimizer="lbfgs",
             lr=1.0,
             average=0.0,

@@ -212,6 +212,7 @@ def stylize(
             optimizer=c.optimizer,
             num_steps=num_steps,
             lr=c.lr,
+            final_lr=c.final_lr,
             average=c.average,
             bounds=(-1.0, 1.0),
             patience=max(20, num_steps // 8),

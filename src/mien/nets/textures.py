@@ -2,7 +2,8 @@
 
 A pyramid of the picture, and on each level filters that nobody trained. Their responses after a ReLU (`texture1`, the
 finest) describe textures as well as maps of trained networks do; `structure1` holds oriented differences of brightness,
-in units of their own spread, which tell what is where and not how it is painted; `patch1` is the level itself.
+in units of their own spread, which tell what is where and not how it is painted, and `light1` the brightness itself
+likewise; `patch1` is the level in opponent colours, and `detail1` what is finest in it.
 
 Source: Ustyuzhaninov et al. 2016 (random filters of many sizes suffice), arXiv:1606.00021; Freeman and Adelson 1991
 (steerable derivatives), doi:10.1109/34.93808.
@@ -24,8 +25,11 @@ __all__ = ["NUM_LEVELS", "TextureBank"]
 NUM_LEVELS = 5
 NUM_FILTERS, FILTER_PX = 64, 7
 NUM_ORIENTATIONS, STRUCTURE_PX = 4, 9
+DETAIL_GAIN = 3.0  # what is finest varies least
 SMALLEST_PX = 12  # a level is never smaller: it repeats the one before
-KINDS = ("patch", "texture", "structure")
+KINDS = ("patch", "detail", "texture", "structure", "light")
+OPPONENT = ((0.299, 0.587, 0.114), (1.5, -1.5, 0.0), (0.75, 0.75, -1.5))
+"""Brightness, red against green and yellow against blue; colours vary less in pictures, so they count threefold."""
 
 
 class TextureBank(nn.Module):
@@ -66,14 +70,25 @@ class TextureBank(nn.Module):
         return [self._map(levels[int(name[-1]) - 1], name[:-1]) for name in layers]
 
     def _map(self, level: Tensor, kind: str) -> Tensor:
-        if kind == "patch":
-            return level
+        if kind in ("patch", "detail"):
+            colours = torch.einsum("ij,njhw->nihw", level.new_tensor(OPPONENT), level)
+            return colours if kind == "patch" else DETAIL_GAIN * (colours - _smooth(colours))
+        if kind == "light":
+            light = level.mean(1, keepdim=True)
+            return (light - light.mean((2, 3), keepdim=True)) / (light.std((2, 3), keepdim=True) + 1e-3)
         if kind == "texture":
             said = F.conv2d(F.pad(level, (FILTER_PX // 2,) * 4, mode="replicate"), self.filters)
             return F.relu(said)
         brightness = F.pad(level.mean(1, keepdim=True), (STRUCTURE_PX // 2,) * 4, mode="replicate")
         said = F.conv2d(brightness, self.derivatives)
         return said / (said.square().mean((1, 2, 3), keepdim=True) + 1e-6).sqrt()
+
+
+def _smooth(img: Tensor) -> Tensor:
+    """Return img [N,C,H,W] under a binomial filter of five taps."""
+    taps = img.new_tensor([1, 4, 6, 4, 1]) / 16
+    kernel = torch.outer(taps, taps).expand(img.shape[1], 1, -1, -1)
+    return F.conv2d(F.pad(img, (2, 2, 2, 2), mode="replicate"), kernel, groups=img.shape[1])
 
 
 def _halved(img: Tensor) -> Tensor:
