@@ -13,7 +13,6 @@ from mien.edits.probe import Scores
 from mien.errors import InputError
 from mien.report import Step
 
-
 DIM = 1 / 64  # so that no picture leaves [-1, 1]
 
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.items import check_network, check_out
-from mien.app.options import Device, Network, Out, Precision, Psi, Seed
+from mien.app.items import check_network, check_out, check_outdir
+from mien.app.options import Device, Network, Out, Outdir, Precision, Psi, Seed
+from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
-from mien.app.text import parse_layers, parse_seeds
+from mien.app.text import parse_layers, parse_names, parse_seeds
 from mien.errors import InputError
+from mien.report import Sink, Step
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mien.app.studio import Studio
     from mien.edits.directions import AnyDirection, DirectionSet
+    from mien.edits.find import FindConfig
+    from mien.edits.labels import Labels
+    from mien.edits.probe import Probe, Scores
 
 __all__ = ["app"]
 
-METHODS = ("sefa", "ganspace")
+SCORED = ("interfacegan", "stylespace")
+METHODS = ("sefa", "ganspace", *SCORED)
+PER_SHEET, PER_ROW, TILE_PX = 60, 10, 112
 NOTABLE = 0.1  # standard deviations of another attribute by strength 1
 STRENGTHS = (-3.0, -1.5, 0.0, 1.5, 3.0)
 
@@ -54,37 +64,194 @@ def _side_effects(name: str, direction: AnyDirection) -> str:
     return also + (f"  identity {direction.identity:.2f} at +-2" if direction.identity else "")
 
 
+def _scored(studio: Studio, ws: Tensor, config: FindConfig, on_step: Sink) -> tuple[Scores, Probe]:
+    """Score ws [N, num_ws, w_dim] by the face network, and find other, truncated people to calibrate on."""
+    from mien.edits.attributes import face_scorer
+    from mien.edits.probe import Probe, sample_spread, score
+    from mien.latents import broadcast, sample_w
+
+    assert studio.face_net is not None
+    G, scorer = studio.G, face_scorer(studio.face_net)
+    scores = score(lambda rows: G.synthesis(rows, noise_mode="const"), ws, scorer, config.batch_size, on_step)
+    spread = sample_spread(G, scorer, config.num_spread, truncation_psi=config.truncation_psi, seed=config.seed)
+    some = G.w_avg.lerp(sample_w(G, config.num_probes, seed=config.seed + 1), config.truncation_psi)
+    return scores, Probe(G, broadcast(some, G.num_ws), scorer, spread, batch_size=config.batch_size)
+
+
+def _principal(studio: Studio, method: str, num: int, rows: Sequence[int], seed: int) -> DirectionSet:
+    from mien.edits.directions import DirectionSet
+    from mien.edits.ganspace import ganspace
+    from mien.edits.sefa import principal_directions, sefa
+
+    vectors, values = sefa(studio.G, rows, num) if method == "sefa" else ganspace(studio.G, num, seed=seed)
+    found = principal_directions(studio.G, vectors, rows, method, seed=seed)
+    facts = {"method": method, "layers": list(rows), "values": [float(v) for v in values], "seed": seed}
+    return DirectionSet(found, studio.digest, facts)
+
+
+def _boundaries(
+    studio: Studio,
+    names: Sequence[str],
+    labels: Labels | None,
+    keep: Sequence[str],
+    layers: Sequence[int] | None,
+    config: FindConfig,
+) -> DirectionSet:
+    from mien.edits.directions import DirectionSet
+    from mien.edits.interfacegan import interfacegan
+    from mien.latents import broadcast, sample_w, sample_ws
+
+    if labels is None:
+        w = studio.G.w_avg.lerp(sample_w(studio.G, config.num_samples, seed=config.seed), config.truncation_psi)
+        ws = broadcast(w, studio.G.num_ws)
+    else:
+        ws = sample_ws(studio.G, labels.seeds, truncation_psi=labels.truncation_psi)
+    found, boundaries = {}, {}
+    with Bars() as bars:
+        scores, probe = _scored(studio, ws, config, bars)
+        values = {**scores.attributes, **({} if labels is None else labels.values)}
+        for i, name in enumerate(names):
+            found[name], boundaries[name] = interfacegan(
+                studio.G, ws.mean(1), values, name, keep=keep, layers=layers, probe=probe, config=config
+            )
+            bars(Step("boundaries", i + 1, len(names)))
+    facts = {"method": "interfacegan", "boundaries": boundaries, "codes": len(ws), "seed": config.seed}
+    return DirectionSet(found, studio.digest, facts)
+
+
+def _channels(studio: Studio, names: Sequence[str], keep: Sequence[str] | None, config: FindConfig) -> DirectionSet:
+    from mien.edits.attributes import attribute, face_scorer
+    from mien.edits.stylespace import stylespace
+
+    assert studio.face_net is not None
+    scorer, wanted = face_scorer(studio.face_net), [attribute(name, keep) for name in names]
+    with Bars() as bars:
+        return stylespace(studio.G, scorer, wanted, find=config, network=studio.digest, on_step=bars)
+
+
+def _labels(studio: Studio, path: Path, names: Sequence[str]) -> tuple[Labels, list[str]]:
+    """Read labels of this generator, and which of them to find directions of: by default all that are filled in."""
+    from mien.edits.labels import load_labels
+
+    labels = load_labels(path)
+    if labels.network != studio.digest:
+        hint = "give the --network that invented the people, or label again"
+        raise InputError(f"{path.name} labels people of another generator than {studio.network.stem}", hint=hint)
+    filled = [name for name, values in labels.values.items() if len(values[values.isfinite()].unique()) > 1]
+    if not names and not filled:
+        raise InputError(f"{path.name} is not filled in", hint="write 1 beside who has it, 0 beside who has not")
+    return labels, list(names) or filled
+
+
 @app.command()
 def find(
     out: Annotated[Path, typer.Option("--out", help="File of directions to write, .safetensors.")],
-    method: Annotated[str, typer.Option("--method", help="sefa (of the weights) or ganspace (of samples).")] = "sefa",
-    num: Annotated[int, typer.Option("--num", min=1, help="How many.")] = 10,
-    layers: Annotated[str, typer.Option("--layers", help="Rows that they move: 0- all, 4-7 some.")] = "0-",
+    method: Annotated[
+        str,
+        typer.Option("--method", help="sefa (of the weights), ganspace (of samples), interfacegan or stylespace."),
+    ] = "sefa",
+    num: Annotated[int, typer.Option("--num", min=1, help="How many, of sefa and ganspace.")] = 10,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Rows that they move: 0- all, 4-7 some; default: all or the best.")
+    ] = None,
+    score: Annotated[
+        str, typer.Option("--score", help="Attributes that the face network measures, say smile,age; or labels.")
+    ] = "",
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Table of `mien directions sheet`, filled in; for interfacegan.")
+    ] = None,
+    orthogonal_to: Annotated[
+        str | None, typer.Option("--orthogonal-to", help="Attributes or labels to leave as they are, say age,gender.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=50, help="People to score.")] = 2000,
     network: Network = DEFAULT_NETWORK,
     device: Device = "auto",
     precision: Precision = "fp32",
     seed: Seed = 0,
 ) -> None:
-    """Find directions without names: sefa0, sefa1... the strongest first. For smile, age, yaw: mien train directions.
+    """Find directions: without names by sefa or ganspace (sefa0, sefa1... the strongest first), named by the others.
 
-    Example: mien directions find --method sefa --layers 0-5 --num 8 --out sefa.safetensors
+    interfacegan parts people by a score or by your labels; stylespace finds the few channels of the styles that move a
+    score and little else. For all shipped ones together, see mien train directions.
+
+    Example: mien directions find --method interfacegan --score smile --orthogonal-to age,gender --out smile.safetensors
     """
+    names, keep = parse_names(score), None if orthogonal_to is None else parse_names(orthogonal_to)
     if method not in METHODS:
         raise InputError(f"no method named {method!r}", hint=f"known: {', '.join(METHODS)}")
+    if method in SCORED and not names and (labels is None or method != "interfacegan"):
+        raise InputError(f"--method {method} needs something to find", hint="write for example --score smile")
+    if labels is not None and method != "interfacegan":
+        raise InputError(f"--method {method} does not read labels", hint="use --method interfacegan")
+    if method not in SCORED and (names or keep is not None):
+        raise InputError(f"--method {method} knows no attributes", hint=f"use --method {' or '.join(SCORED)}")
+    if method == "stylespace" and layers is not None:
+        raise InputError("--method stylespace moves channels, not rows", hint="leave out --layers")
     check_out(out, suffix=".safetensors")
     check_network(network)
     from mien.app.studio import Studio
-    from mien.edits.directions import DirectionSet, save_directions
-    from mien.edits.ganspace import ganspace
-    from mien.edits.sefa import principal_directions, sefa
+    from mien.edits.directions import save_directions
+    from mien.edits.find import FindConfig
 
     studio = Studio(network, device=device, precision=precision, seed=seed)
-    rows = parse_layers(layers, studio.G.num_ws)
-    vectors, values = sefa(studio.G, rows, num) if method == "sefa" else ganspace(studio.G, num, seed=seed)
-    found = principal_directions(studio.G, vectors, rows, method, seed=seed)
-    facts = {"method": method, "layers": rows, "values": [float(v) for v in values], "seed": seed}
-    save_directions(DirectionSet(found, studio.digest, facts), out)
+    rows = None if layers is None else parse_layers(layers, studio.G.num_ws)
+    config = FindConfig(num_samples=samples, seed=seed)
+    if method == "interfacegan":
+        table, names = (None, names) if labels is None else _labels(studio, labels, names)
+        found = _boundaries(studio, names, table, keep or (), rows, config)
+    elif method == "stylespace":
+        found = _channels(studio, names, keep, config)
+    else:
+        found = _principal(studio, method, num, range(studio.G.num_ws) if rows is None else rows, seed)
+    save_directions(found, out)
     typer.echo(out)
+
+
+@app.command()
+def sheet(
+    outdir: Outdir,
+    people: Annotated[str, typer.Option("--seeds", help="Whom to invent.")] = "1-300",
+    names: Annotated[
+        str, typer.Option("--names", help="What to look for.")
+    ] = "glasses,dark_hair,long_hair,bald,light_from_left",
+    psi: Psi = 1.0,
+    network: Network = DEFAULT_NETWORK,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+) -> None:
+    """Draw invented people with their numbers, and an empty table beside them, to label what no network measures.
+
+    Writes sheet-01.png, sheet-02.png... and labels.csv: write 1 beside who has it, 0 beside who has not, nothing where
+    you cannot tell. A table that is there already is kept. Then: mien directions find --method interfacegan --labels
+
+    Example: mien directions sheet --seeds 1-300 --names glasses,dark_hair --outdir labels
+    """
+    seeds, wanted = parse_seeds(people), parse_names(names)
+    check_outdir(outdir)
+    check_network(network)
+    from mien.app.figure import Section, Tile, figure
+    from mien.app.studio import Studio
+    from mien.edits.labels import blank_labels, save_labels
+    from mien.images import save_png
+
+    studio = Studio(network, device=device, precision=precision)
+    blank = blank_labels(studio.digest, psi, seeds, wanted)
+    table = outdir / "labels.csv"
+    with Bars() as bars:
+        for page, first in enumerate(range(0, len(seeds), PER_SHEET), 1):
+            some = seeds[first : first + PER_SHEET]
+            tiles = [Tile(p, str(s)) for p, s in zip(studio.generate(some, psi=psi), some, strict=True)]
+            rows = [tiles[i : i + PER_ROW] for i in range(0, len(tiles), PER_ROW)]
+            section = Section(", ".join(wanted), f"psi {psi:g}; 1 with, 0 without, nothing else", rows, TILE_PX)
+            path = outdir / f"sheet-{page:02d}.png"
+            save_png(figure(f"People {some[0]} to {some[-1]}", studio.network.stem, [section]), path)
+            typer.echo(path)
+            bars(Step("sheets", first + len(some), len(seeds)))
+    if table.exists():
+        note(f"{table} is there already and was kept")
+    else:
+        save_labels(blank, table)
+    typer.echo(table)
 
 
 @app.command("list")

@@ -8,15 +8,17 @@ Source: action units of emotions: Ekman and Friesen 1978, Facial Action Coding S
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from mien.edits.find import Attribute
 from mien.edits.probe import Scorer, Scores
+from mien.errors import InputError
 from mien.nets.features import EXPRESSIONS, FaceNet, FaceReading
 
-__all__ = ["EXPRESSION_PARTS", "SHIPPED", "attributes_of", "face_scorer"]
+__all__ = ["EXPRESSION_PARTS", "SHIPPED", "attribute", "attributes_of", "face_scorer"]
 
 
 def _sides(name: str) -> tuple[str, str]:
@@ -47,6 +49,25 @@ SHIPPED = (
     Attribute("pitch", "degrees, above 0 down", keep=("yaw", "roll", "smile", "age", "gender")),
 )
 """The directions that come with a generator, with what each leaves as it is."""
+
+
+def attribute(name: str, keep: Sequence[str] | None = None) -> Attribute:
+    """Return what is shipped under a name, or any other attribute that the face network measures.
+
+    Args:
+        name: of the attribute.
+        keep: what its direction leaves as it is, by default what the shipped one does.
+
+    Raises:
+        InputError: the face network does not measure it, or what to keep.
+    """
+    shipped = {a.name: a for a in SHIPPED}
+    known = {*EXPRESSION_PARTS, "age", "gender", *POSE}
+    for one in (name, *(keep or ())):
+        if one not in known:
+            raise InputError(f"nothing measures {one!r}", hint=f"known: {', '.join(sorted(known))}")
+    found = shipped.get(name, Attribute(name, f"of {name}", tuple(other for other in FACE if other != name)))
+    return found if keep is None else replace(found, keep=tuple(other for other in keep if other != name))
 
 
 def attributes_of(read: FaceReading) -> dict[str, Tensor]:

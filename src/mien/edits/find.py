@@ -140,8 +140,8 @@ def best_rows(probe: Probe, name: str, vector: Tensor, config: FindConfig, **fac
     return max(trials, key=lambda trial: trial.rank(config.least_effect)).direction
 
 
-def finished(probe: Probe, name: str, direction: Kind, config: FindConfig) -> Kind:
-    """Measure where a calibrated direction keeps the face, and what else it does."""
+def finished(probe: Probe, name: str | None, direction: Kind, config: FindConfig) -> Kind:
+    """Measure where a direction keeps the face, and what else it does; `name` is None where nothing measures it."""
     limits = dict(largest=config.largest_strength, least_identity=config.least_identity)
     return probe.measured(replace(direction, safe_range=probe.safe_range(name, direction, **limits)))
 

@@ -9,19 +9,25 @@ Source: Shen et al. 2020, Sec. 3.1-3.2, arXiv:1907.10786.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mien.edits.directions import Direction
+from mien.edits.find import FindConfig, best_rows, calibrated, finished
+from mien.edits.probe import Probe
 from mien.errors import InputError
+from mien.nets.generator import Generator
 
-__all__ = ["Boundary", "boundary", "classes_of", "conditional"]
+__all__ = ["Boundary", "boundary", "classes_of", "conditional", "interfacegan"]
 
 FEWEST = 5  # faces of a class
 NUM_FOLDS = 4
 STEPS = 200
+UNMEASURED_RANGE = (-3.0, 3.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,35 +85,43 @@ def _plane(x: Tensor, side: Tensor, softness: float) -> tuple[Tensor, Tensor]:
     return normal.detach(), offset.detach()
 
 
-def boundary(w: Tensor, values: Tensor, *, share: float = 0.2, softness: float = 0.1) -> Boundary:
+def _folded_accuracy(x: Tensor, side: Tensor, softness: float) -> float:
+    """Share of x [N, D] on their side of planes that were found without them."""
+    fold, right = torch.arange(len(x)) % NUM_FOLDS, 0
+    for i in range(NUM_FOLDS):
+        normal, offset = _plane(x[fold != i], side[fold != i], softness)
+        right += int((side[fold == i] * (x[fold == i] @ normal + offset) > 0).sum())
+    return right / len(x)
+
+
+def boundary(
+    w: Tensor, values: Tensor, *, share: float = 0.2, softness: Sequence[float] = (0.001, 0.01, 0.1, 1, 10)
+) -> Boundary:
     """Find the plane between codes without and with an attribute.
 
     Args:
         w: [N, w_dim].
         values: [N], 0 and 1, or a score; not a number where a face has no label.
         share: of the faces that are taken at each end of a score; the paper's is 0.02, of half a million.
-        softness: how much a wide margin is worth over few mistakes, in units of the variance of w.
+        softness: what a wide margin may be worth over few mistakes, in units of the variance of w; the one that parts
+            faces best that the plane was not found with is taken.
 
     Raises:
         InputError: too few faces of a class.
     """
-    without, with_ = classes_of(values, share)
+    without, with_ = classes_of(values.cpu(), share)
     if min(len(without), len(with_)) < FEWEST:
         what = f"{len(without)} faces without and {len(with_)} with it"
         raise InputError(f"{what} are too few for a boundary", hint=f"it takes {FEWEST} of each; label more faces")
-    some = w[torch.cat([without, with_])].detach().cpu().double()
+    some = w.detach().cpu()[torch.cat([without, with_])].double()
     side = torch.cat([-torch.ones(len(without)), torch.ones(len(with_))]).double()
     middle = some.mean(0)
-    unit = (some - middle).square().mean().sqrt().clamp(min=1e-12)  # one scale for all axes: the normal is unit-free
-    x = (some - middle) / unit
-    fold, right = torch.arange(len(x)) % NUM_FOLDS, 0
-    for i in range(NUM_FOLDS):
-        normal, offset = _plane(x[fold != i], side[fold != i], softness)
-        right += int((side[fold == i] * (x[fold == i] @ normal + offset) > 0).sum())
-    normal = torch.nn.functional.normalize(_plane(x, side, softness)[0], dim=0)
+    x = (some - middle) / (some - middle).square().mean().sqrt().clamp(min=1e-12)  # one scale for all axes
+    accuracy, best = max((_folded_accuracy(x, side, one), one) for one in softness)
+    normal = torch.nn.functional.normalize(_plane(x, side, best)[0], dim=0)
     along = some @ normal
     gap = float(along[side > 0].mean() - along[side < 0].mean())
-    return Boundary(normal.float(), gap, right / len(x), len(without), len(with_))
+    return Boundary(normal.float(), gap, accuracy, len(without), len(with_))
 
 
 def conditional(normal: Tensor, others: Sequence[Tensor]) -> Tensor:
@@ -125,3 +139,65 @@ def conditional(normal: Tensor, others: Sequence[Tensor]) -> Tensor:
     if (length := float(rest.norm())) < 1e-6 * float(normal.norm()):
         raise InputError("nothing is left of the direction without the others", hint="keep fewer of them")
     return (rest / length).to(normal)
+
+
+def interfacegan(
+    G: Generator,
+    w: Tensor,
+    values: Mapping[str, Tensor],
+    name: str,
+    *,
+    keep: Sequence[str] = (),
+    layers: Sequence[int] | None = None,
+    share: float = 0.2,
+    probe: Probe | None = None,
+    config: FindConfig | None = None,
+) -> tuple[Direction, dict[str, Any]]:
+    """Find the direction of an attribute from scored or labelled codes.
+
+    Strength 1 is one standard deviation of the attribute over the generator's faces where `probe` measures it, and half
+    of the way from the mean code without it to the mean code with it where only labels tell.
+
+    Args:
+        G: the generator.
+        w: codes, [N, w_dim].
+        values: name => [N], see `boundary`.
+        name: of the attribute.
+        keep: names in `values` of the attributes whose normals are taken out.
+        layers: rows that it moves; by default all, or those that `probe` finds best.
+        share: of the faces at each end of a score.
+        probe: faces to calibrate on; its scorer need not know the attribute.
+        config: settings of the calibration.
+
+    Returns:
+        the direction, and facts about its boundary.
+
+    Raises:
+        InputError: a name without values, too few faces of a class, or nothing left of the direction.
+    """
+    for one in (name, *keep):
+        if one not in values:
+            raise InputError(f"nothing tells {one!r} of these faces", hint=f"known: {', '.join(values)}")
+    config = config or FindConfig()
+    found = boundary(w, values[name], share=share)
+    normal = conditional(found.normal, [boundary(w, values[other], share=share).normal for other in keep])
+    without, with_ = classes_of(values[name].cpu(), share)
+    half = float((w.cpu()[with_].mean(0) - w.cpu()[without].mean(0)) @ normal) / 2
+    facts = {
+        "accuracy": found.accuracy,
+        "num_without": found.num_without,
+        "num_with": found.num_with,
+        "orthogonal_to": list(keep),
+        "cosine_to_boundary": float(normal @ found.normal),
+    }
+    rows = tuple(range(G.num_ws) if layers is None else layers)
+    if probe is not None and name in probe.spread:
+        std = probe.spread[name]
+        known: dict[str, Any] = dict(unit=f"{std:.3g} of {name}", std=std, safe_range=(0.0, 0.0))
+        if layers is None:
+            direction = best_rows(probe, name, normal * half, config, **known)
+        else:
+            direction = calibrated(probe, name, Direction(normal * half, rows, **known), config).direction
+        return finished(probe, name, direction, config), facts
+    direction = Direction(normal * half, rows, f"half of the way to {name}", 0.5, UNMEASURED_RANGE)
+    return (direction if probe is None else finished(probe, None, direction, config)), facts

@@ -95,15 +95,15 @@ class Probe:
         return up.change(name, down) / (2 * strength), (up.likeness(self.before) + down.likeness(self.before)) / 2
 
     def safe_range(
-        self, name: str, direction: AnyDirection, *, largest: float, least_identity: float
+        self, name: str | None, direction: AnyDirection, *, largest: float, least_identity: float
     ) -> tuple[float, float]:
-        """Walk outwards by halves while the face stays the same and the attribute goes on changing."""
+        """Walk outwards by halves while the face stays the same and the attribute (if measured) goes on changing."""
         ends = []
         for sign in (-1, 1):
             reach, last = 0.0, 0.0
             while reach < largest:
                 after = self.after(direction, sign * (reach + 0.5))
-                change = sign * after.change(name, self.before)
+                change = 0.0 if name is None else sign * after.change(name, self.before)
                 if after.likeness(self.before) < least_identity or change < last:
                     break
                 reach, last = reach + 0.5, change

@@ -29,9 +29,9 @@ FLOOR = 0.05  # of the covariance, share of the mean variance of w
 class RefineConfig:
     """Settings of `refine`."""
 
-    identity_weight: float = 1.0  # of one minus the cosine
+    identity_weight: float = 3.0  # of one minus the cosine
     other_weight: float = 1.0  # of the squared changes of other attributes, in standard deviations per unit
-    prior_weight: float = 0.02  # of the mean square of the whitened vectors
+    prior_weight: float = 0.3  # of the mean square length of the whitened vectors
     lr: float = 0.2  # of Adam, share of the root mean square of the whitened vectors
     strength: float = 2.0
     num_faces: int = 8  # of each step, moved one way and the other in turn
@@ -98,7 +98,7 @@ def refine(
         moved[:, list(direction.layers)] += strength[:, None, None] * (white @ root.T)
         after = seen(moved)
         slopes = _slopes(after, before, strength, {name: spread[name], **kept})
-        loss = (slopes[name] - 1).square() + config.prior_weight * white.square().mean()
+        loss = (slopes[name] - 1).square() + config.prior_weight * white.square().sum(dim=1).mean()
         loss = loss + config.other_weight * sum(slopes[other].square() for other in kept)
         loss = loss + config.identity_weight * (1 - (after.identity * before.identity).sum(dim=1).mean())
         optimiser.zero_grad()
