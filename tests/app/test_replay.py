@@ -70,6 +70,30 @@ def test_a_mix_carries_the_other_person_along(bundle: Path, photo: Path, tmp_pat
     assert (tmp_path / "again" / "two.png").read_bytes() == out.read_bytes()
 
 
+def test_a_style_is_a_recipe(bundle: Path, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "styles"
+    mien("style", photo, "seed:5", "--keep-colour", "--psi", "0.3", "--outdir", out, "--recipes", *QUICK)
+    mien("replay", out / "seed5.json", photo, "--outdir", tmp_path / "again")
+    assert (tmp_path / "again" / "two.png").read_bytes() == (out / "two-seed5.png").read_bytes()
+    assert (
+        "--recipes needs --outdir" in mien("style", photo, "seed:5", "--out", out / "t.png", "--recipes", code=2).output
+    )
+
+
+def test_a_drag_is_a_recipe(bundle: Path, photo: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "drag.json", tmp_path / "drag.png"
+    points = ["--from", "50,60", "--to", "54,60", "--drag-steps", "2"]
+    mien("drag", photo, *points, "--out", out, "--recipe", path, *QUICK)
+    assert json.loads(path.read_text())["face"] == 1  # the smaller one, on the left
+    mien("replay", path, photo, "--outdir", tmp_path / "again")
+    assert (tmp_path / "again" / "two.png").read_bytes() == out.read_bytes()
+    bad = [{"op": "drag", "starts": [[1, 2]], "goals": [[1]], "num_steps": 1}]
+    assert (
+        "as many goals as starts"
+        in mien("replay", rewrite(path, operations=bad), photo, "--outdir", out, code=2).output
+    )
+
+
 def test_other_photos_codes_and_seeds(recipe: Path, tmp_path: Path) -> None:
     draw_photo((25,)).save(tmp_path / "one.png")
     draw_photo(()).save(tmp_path / "none.png")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Out, Precision, Seed, Steps
+from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Out, Precision, RecipeOut, Seed, Steps
+from mien.app.replay import check_recipe_out, keep
 from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
 from mien.app.subjects import Subjects, check_subjects, is_photo
@@ -46,8 +47,8 @@ def _to_crop(crop: Crop, points: Points) -> Points:
     return (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
 
-def _pick(crops: list[Crop], points: Points) -> Crop:
-    """Return the face on which all points lie, of several the one whose middle is nearest."""
+def _pick(crops: list[Crop], points: Points) -> int:
+    """Return the number of the face on which all points lie, of several the one whose middle is nearest."""
     import numpy as np
 
     local = [_to_crop(crop, points) for crop in crops]
@@ -55,7 +56,7 @@ def _pick(crops: list[Crop], points: Points) -> Crop:
     if not able:
         places = " and ".join(f"{x:g},{y:g}" for x, y in points)
         raise InputError(f"{places} {'lie' if len(points) > 1 else 'lies'} on no face", hint="see mien detect PHOTO")
-    return crops[min(able, key=lambda i: float(np.linalg.norm(local[i].mean(0) - crops[i].size_px / 2)))]
+    return min(able, key=lambda i: float(np.linalg.norm(local[i].mean(0) - crops[i].size_px / 2)))
 
 
 def _mask(image: Image, like: Image, crop: Crop | None, studio: Studio) -> Tensor:
@@ -86,6 +87,7 @@ def drag(
         Path | None, typer.Option("--mask", help="A picture of PHOTO's size, white where the face may change.")
     ] = None,
     drag_steps: Annotated[int, typer.Option("--drag-steps", min=1, help="Most steps of the dragging.")] = 150,
+    recipe: RecipeOut = None,
     face: FaceIdx = None,
     method: Method = "optimize",
     steps: Steps = None,
@@ -103,12 +105,16 @@ def drag(
     """
     import numpy as np
 
+    from mien.app.operations import Drag
     from mien.app.studio import Studio
     from mien.edits.drag import DragConfig
     from mien.images import open_photo, save_png
 
     at, to = _read_points(starts, goals)
     check_subjects(out, photo, method=method, network=network, face=face, aligned=aligned)
+    check_recipe_out(recipe, out)
+    if recipe is not None and mask is not None:
+        raise InputError("a mask belongs to one photo, a recipe to any", hint="leave out --mask or --recipe")
     studio = Studio(network, device=device, precision=precision, seed=seed)
     side = studio.G.img_resolution
     with Bars() as bars:
@@ -119,13 +125,18 @@ def drag(
         elif aligned:
             code, px = subjects.invert(studio.aligned(picture, source=photo))[0], picture.width / side
         else:
-            crop = _pick(studio.align(picture, source=photo, face=face), at)
+            crops = studio.align(picture, source=photo, face=face)
+            number = _pick(crops, at)
+            crop, face = crops[number], number if face is None else face
             code, px = subjects.invert(crop.img)[0], float(np.hypot(*crop.matrix[:, 0]))
         before = np.linalg.norm(to - at, axis=1) / px
         at, to = (p / px if crop is None else _to_crop(crop, p) for p in (at, to))
         allowed = None if mask is None else _mask(open_photo(mask), picture or studio.picture(code), crop, studio)
         config = DragConfig(num_steps=drag_steps)
         dragged = studio.drag(code, at, to, mask=allowed, config=config, on_step=bars)
+    if recipe is not None:
+        done = Drag(starts=tuple(map(tuple, at.tolist())), goals=tuple(map(tuple, to.tolist())), num_steps=drag_steps)
+        keep(subjects, [done], recipe, face=face)
     _tell(dragged, before, px)
     if picture is None or crop is None:
         save_png(studio.picture(dragged.inversion), out)

@@ -1,22 +1,25 @@
-"""What a recipe can ask for: each operation is its parameters, and how they change the code of a face."""
+"""What a recipe can ask for: each operation is its parameters, and how they change a face's code and its render."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from mien.edits.recipe import Operation, Person
+from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.app.studio import Studio
     from mien.inversion.code import Inversion
 
-__all__ = ["OPERATIONS", "Change", "Edit", "Mix", "apply", "code_of", "person_of"]
+__all__ = ["OPERATIONS", "Change", "Drag", "Edit", "Mix", "Style", "apply", "code_of", "draw", "person_of"]
 
 
 def person_of(studio: Studio, code: Inversion) -> Person:
@@ -48,6 +51,10 @@ class Change(Operation):
             InputError: the parameters do not fit the generator.
         """
 
+    def finish(self, studio: Studio, before: Inversion, img: Tensor) -> Tensor:  # noqa: ARG002
+        """Change the render img [1, 3, H, W] of everything; `before` is the code that `apply` was given."""
+        return img
+
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(Change):
@@ -70,15 +77,64 @@ class Mix(Change):
         return studio.mix(code, code_of(studio, self.person), self.layers)
 
 
-OPERATIONS: Mapping[str, type[Change]] = {"edit": Edit, "mix": Mix}
+@dataclass(frozen=True, kw_only=True)
+class Style(Change):
+    """Take colour, light and texture from another person's last rows; or all of them but the colour."""
+
+    person: Person
+    rows: tuple[int, ...]
+    psi: float
+    keep_colour: bool = False
+
+    def apply(self, studio: Studio, code: Inversion) -> Inversion:
+        return studio.restyle(code, code_of(studio, self.person), self.rows, self.psi)
+
+    def finish(self, studio: Studio, before: Inversion, img: Tensor) -> Tensor:
+        from mien.edits.style import with_chroma_of
+
+        return with_chroma_of(img, studio.render(before)) if self.keep_colour else img
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drag(Change):
+    """Move points of the aligned face, px of the render (x, y), each from a start to its goal."""
+
+    starts: tuple[tuple[float, ...], ...]
+    goals: tuple[tuple[float, ...], ...]
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        if not self.starts or len(self.starts) != len(self.goals) or {len(p) for p in self.starts + self.goals} != {2}:
+            raise InputError("a drag has as many goals as starts, x and y each", hint="see mien drag --help")
+
+    def apply(self, studio: Studio, code: Inversion) -> Inversion:
+        from mien.edits.drag import DragConfig
+
+        starts, goals = (np.array(points) for points in (self.starts, self.goals))
+        return studio.drag(code, starts, goals, config=DragConfig(num_steps=self.num_steps)).inversion
+
+
+OPERATIONS: Mapping[str, type[Change]] = {"edit": Edit, "mix": Mix, "style": Style, "drag": Drag}
 """Name in a recipe => operation."""
 
 
-def apply(studio: Studio, code: Inversion, operations: Sequence[Operation]) -> Inversion:
-    """Do operations one after the other."""
-
-    def step(code: Inversion, operation: Operation) -> Inversion:
+def _steps(studio: Studio, code: Inversion, operations: Sequence[Operation]) -> Iterator[tuple[Change, Inversion]]:
+    """Yield each operation with the code that it makes."""
+    for operation in operations:
         assert isinstance(operation, Change)
-        return operation.apply(studio, code)
+        code = operation.apply(studio, code)
+        yield operation, code
 
-    return reduce(step, operations, code)
+
+def apply(studio: Studio, code: Inversion, operations: Sequence[Operation]) -> Inversion:
+    """Return the code after operations one after the other."""
+    return [code, *(after for _, after in _steps(studio, code, operations))][-1]
+
+
+def draw(studio: Studio, code: Inversion, operations: Sequence[Operation]) -> Tensor:
+    """Render a code after operations as img [1, 3, H, W]."""
+    finishes = []
+    for operation, after in _steps(studio, code, operations):
+        finishes.append(partial(operation.finish, studio, code))
+        code = after
+    return reduce(lambda img, finish: finish(img), finishes, studio.render(code))

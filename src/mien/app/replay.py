@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mien.app.studio import Studio
     from mien.edits.recipe import Operation, Recipe
 
-__all__ = ["app", "check_recipe_out", "differences", "perform", "recipe_of", "studio_of"]
+__all__ = ["app", "check_recipe_out", "differences", "keep", "perform", "recipe_of", "studio_of"]
 
 app = typer.Typer()
 
@@ -78,14 +78,21 @@ def perform(
     recipe: Path | None = None,
 ) -> None:
     """Do operations to the faces of `source` one after the other, and write the result and, if wanted, its recipe."""
-    from mien.app.operations import OPERATIONS, apply
-    from mien.edits.recipe import save_recipe
+    from mien.app.operations import draw
     from mien.images import save_png
 
-    image = subjects.change(source, lambda code: apply(subjects.studio, code, operations), face)
+    image = subjects.redraw(subjects.scene(source, face), lambda code: draw(subjects.studio, code, operations))
     save_png(image, out)
     if recipe is not None:
-        save_recipe(recipe_of(subjects, operations, face=face), recipe, OPERATIONS)
+        keep(subjects, operations, recipe, face=face)
+
+
+def keep(subjects: Subjects, operations: Sequence[Operation], path: Path, *, face: int | None = None) -> None:
+    """Write the recipe of what is done to the people of one call."""
+    from mien.app.operations import OPERATIONS
+    from mien.edits.recipe import save_recipe
+
+    save_recipe(recipe_of(subjects, operations, face=face), path, OPERATIONS)
 
 
 def studio_of(recipe: Recipe, *, network: str | None = None, device: str = "auto") -> Studio:

@@ -11,6 +11,7 @@ import typer
 
 from mien.app.items import Failures, check_network, check_out, check_outdir
 from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Precision, Seed, Steps
+from mien.app.replay import keep
 from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
 from mien.app.subjects import SEED, Scene, Subjects, check_subjects
@@ -167,6 +168,9 @@ def style(
     outdir: Annotated[
         Path | None, typer.Option("--outdir", help="Folder for each photo in each style: <photo>-<style>.png.")
     ] = None,
+    recipes: Annotated[
+        bool, typer.Option("--recipes", help="Write <style>.json into --outdir too: what was done, for mien replay.")
+    ] = False,
     layers: Annotated[
         str | None, typer.Option("--layers", help="Rows of the style, counted in 18 for any network: 9- is 9 to 17.")
     ] = None,
@@ -196,12 +200,15 @@ def style(
 
     Example: mien style portrait.jpg painting.jpg seed:5 seed:8 --layers 9- --psi 0.1 --out styles.png
     """
+    from mien.app.operations import Style, person_of
     from mien.app.studio import Studio
 
     if not styles and by is None:
         raise InputError("no style", hint="name pictures, codes or seed:N after the photo, or a generator by --by")
     if out is None and outdir is None:
         raise InputError("nothing to write", hint="give --out TABLE.png, --outdir FOLDER, or both")
+    if recipes and (outdir is None or by is not None):
+        raise InputError("--recipes needs --outdir, and styles without --by", hint="a recipe names one generator")
     sources = _photos_in([photo, *(more or [])])
     names, style_names = names_of(sources), names_of(styles or [])
     inputs = [Path(text) for text in (*sources, *(styles or []))]
@@ -220,6 +227,11 @@ def style(
         subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
         codes = [(name, subjects.code(text)) for name, text in zip(style_names, styles or [], strict=True)]
         looks = looks_of(studio, codes, other, mixing, force=force)
+        for name, code in codes if recipes else []:
+            assert outdir is not None
+            rows = tuple(mixing.rows)
+            done = Style(person=person_of(studio, code), rows=rows, psi=mixing.psi, keep_colour=mixing.keep_colour)
+            keep(subjects, [done], outdir / f"{name}.json", face=face)
         for name, source in zip(names, sources, strict=True):
             with failures.keep(source):
                 people.append((name, subjects.scene(source, face)))
