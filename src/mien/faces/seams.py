@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mien.faces.resample import blur
 
-__all__ = ["face_mask", "face_radius", "laplacian_blend", "match_low_pass", "visible"]
+__all__ = ["face_mask", "face_radius", "laplacian_blend", "low_pass", "visible"]
 
 CENTRE, HALF = (0.5, 0.602), (0.275, 0.33)  # of the outline, in sides of the crop
 UPPER_POWER, LOWER_POWER = 3.0, 2.0  # a broad forehead, a round chin
@@ -47,18 +47,16 @@ def face_mask(size_px: int, yaw_deg: Tensor, *, inner: float = 0.9, outer: float
     return ramp * ramp * (3 - 2 * ramp)
 
 
-def match_low_pass(img: Tensor, like: Tensor, mask: Tensor, *, sigma: float = 0.15) -> Tensor:
-    """Give img the colour and light that `like` has inside the mask: its low frequencies become those of `like`.
+def low_pass(img: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """Return the low frequencies of what img [N, 3, S, S] shows inside the mask [N, 1, S, S], as if it went on outside.
 
     Args:
-        img: [N, 3, S, S].
-        like: likewise.
-        mask: [N, 1, S, S]; what lies outside of it has no part in the means.
+        img: the pictures.
+        mask: 0..1; what lies outside of it has no part in the means.
         sigma: of the Gaussian, in sides of the picture.
     """
     sigma_px = sigma * img.shape[-1]
-    weight = blur(mask, sigma_px).clamp(min=1e-3)
-    return img + blur((like - img) * mask, sigma_px) / weight
+    return blur(img * mask, sigma_px) / blur(mask, sigma_px).clamp(min=1e-3)
 
 
 def _halved(img: Tensor) -> Tensor:
