@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from mien import __version__
 from mien.app import (
     blend,
+    clip,
     codes,
     directions,
     drag,
@@ -80,7 +81,7 @@ app = typer.Typer(
     help="Faces with StyleGAN: find, align, invert, edit, paste back.",
 )
 
-for commands in (photos, codes, drag, style, stylize, replay, lab, people, blend, export):
+for commands in (photos, codes, drag, clip, style, stylize, replay, lab, people, blend, export):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")
 app.add_typer(pairs.app, name="pairs")

@@ -23,9 +23,9 @@ from mien.app.options import (
     Steps,
 )
 from mien.app.replay import check_recipe_out, perform
-from mien.app.screen import Bars, note
+from mien.app.screen import Bars
 from mien.app.settings import DEFAULT_NETWORK
-from mien.app.subjects import BATCH, Subjects, check_subjects, crops_of
+from mien.app.subjects import BATCH, Subjects, check_strengths, check_subjects, crops_of
 from mien.app.text import parse_layers, parse_settings
 
 if TYPE_CHECKING:
@@ -121,10 +121,7 @@ def edit(
     check_subjects(out, photo, method=method, network=network, face=face, aligned=aligned)
     check_recipe_out(recipe, out)
     studio = Studio(network, device=device, precision=precision, seed=seed)
-    for name, strength in strengths.items():
-        low, high = studio.directions[name].safe_range
-        if not low <= strength <= high:
-            note(f"warning: {name}={strength:g} is beyond {low:g} to {high:g}, where faces stay themselves")
+    check_strengths(studio, strengths)
     with Bars() as bars:
         subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
         perform(subjects, photo, [Edit(strengths=strengths)], out, face=face, recipe=recipe)

@@ -27,6 +27,7 @@ from mien.edits.spare import face_mask
 from mien.edits.style import decode, restyle
 from mien.edits.style_settings import StyleConfig
 from mien.edits.stylize import Stylized, stylize
+from mien.edits.video import ClipReport, VideoConfig, edit_clip
 from mien.edits.walk import walk
 from mien.errors import InputError, NoFaceError, WeightsError
 from mien.faces.align import Crop, align, paste_change
@@ -289,18 +290,21 @@ class Studio:
             InputError: an unknown method.
             WeightsError: the encoder is asked for and the generator has none, or one of other weights.
         """
-        means = Means(
+        found = invert(self.G, img.to(self.device), self._method(method, num_steps), self._means(), on_step=on_step)
+        return [
+            replace(inversion, network=self.digest, method=method, preview=preview(self.render(inversion)))
+            for inversion in found
+        ]
+
+    def _means(self) -> Means:
+        """What inversion may use."""
+        return Means(
             stats=self.stats,
             encode=self.encode if companion(self.network, "encoder").is_file() else None,
             face_model=self.face_net,
             dtype=self.dtype,
             seed=self.seed,
         )
-        found = invert(self.G, img.to(self.device), self._method(method, num_steps), means, on_step=on_step)
-        return [
-            replace(inversion, network=self.digest, method=method, preview=preview(self.render(inversion)))
-            for inversion in found
-        ]
 
     def _method(self, name: str, num_steps: int | None) -> Method:
         method = find_method(name).with_seed(self.seed)
@@ -391,6 +395,34 @@ class Studio:
         """
         self.check(inversion)
         return drag(self.G, inversion, handles, goals, stats=self.stats, mask=mask, config=config, on_step=on_step)
+
+    @_in_precision
+    def edit_clip(
+        self,
+        source: Path,
+        out: Path,
+        strengths: Mapping[str, float],
+        *,
+        config: VideoConfig | None = None,
+        person: int | None = None,
+        on_step: Sink = ignore,
+    ) -> ClipReport:
+        """Move the people of a clip along directions and write it as `out`; see `mien.edits.video.edit_clip`.
+
+        Raises:
+            InputError: an unknown direction, no clip, or nobody in it.
+        """
+        return edit_clip(
+            source,
+            out,
+            G=self.G,
+            means=self._means(),
+            find=self.detect,
+            edit=lambda code: self.edit(code, strengths),
+            config=config,
+            person=person,
+            on_step=on_step,
+        )
 
     def mix(self, inversion: Inversion, style: Inversion, layers: Iterable[int]) -> Inversion:
         """Take the rows `layers` from another code.

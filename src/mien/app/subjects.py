@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.app.items import check_network, check_out
-from mien.app.screen import Bars
+from mien.app.screen import Bars, note
 from mien.app.text import parse_seeds
 from mien.errors import InputError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mien.faces.align import Crop
     from mien.inversion.code import Inversion
 
-__all__ = ["BATCH", "Scene", "Subjects", "check_subjects", "crops_of", "is_photo"]
+__all__ = ["BATCH", "Scene", "Subjects", "check_strengths", "check_subjects", "crops_of", "is_photo"]
 
 BATCH = 8  # faces that are optimised together
 SEED = "seed:"
@@ -52,6 +52,18 @@ def check_subjects(
         what = "an aligned crop" if aligned else sources[0]
         raise InputError(f"--face {face} has no meaning for {what}: it is one face", hint="leave out --face")
     check_network(network)
+
+
+def check_strengths(studio: Studio, strengths: Mapping[str, float]) -> None:
+    """Warn of strengths beyond those at which faces were seen to stay themselves.
+
+    Raises:
+        InputError: an unknown direction.
+    """
+    for name, strength in strengths.items():
+        low, high = studio.directions[name].safe_range
+        if not low <= strength <= high:
+            note(f"warning: {name}={strength:g} is beyond {low:g} to {high:g}, where faces stay themselves")
 
 
 def crops_of(

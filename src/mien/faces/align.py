@@ -34,6 +34,7 @@ __all__ = [
     "crop_quad",
     "ffhq_quad",
     "find_photo",
+    "is_in_photo",
     "load_crop",
     "mask",
     "paste_back",
@@ -147,6 +148,11 @@ def mask(size_px: int) -> Tensor:
     return _mask_at(grid(np.eye(2, 3), size, size))
 
 
+def is_in_photo(quad: Array, size: tuple[int, int]) -> bool:
+    """Say whether a quad [4, 2] px shows anything of a photo of this width and height."""
+    return bool((quad.max(0) > 0).all() and (quad.min(0) < size).all())
+
+
 def crop_quad(photo: Image, quad: Array, *, size_px: int, source: str = "") -> Crop:
     """Cut a square `quad` out of `photo`, low-passed where it shrinks.
 
@@ -165,9 +171,9 @@ def crop_quad(photo: Image, quad: Array, *, size_px: int, source: str = "") -> C
         raise InputError(f"the size of a crop must be at least 1 px, got {size_px}")
     quad = np.asarray(quad, np.float64)
     width, height = photo.size
-    low, high = quad.min(0), quad.max(0)
-    if (high <= 0).any() or (low >= (width, height)).any():
+    if not is_in_photo(quad, photo.size):
         raise InputError(f"the crop lies outside of the {width}x{height} photo")
+    low, high = quad.min(0), quad.max(0)
     matrix = _quad_matrix(quad, size_px)
     margin = 4 * max(1.0, _quad_side(quad) / size_px)
     first = np.minimum(low, 2 * np.array(photo.size) - high) - margin  # with what the mirror shows
