@@ -1,4 +1,4 @@
-"""Make every network that mien ships, stage by stage: detector, faces, generator, encoder, directions.
+"""Make every network that mien ships, stage by stage: detector, faces, generator, encoder, directions, drawn, painted.
 
     python scripts/bundle.py --data ../shared/data --runs runs                    # whatever is not up to date
     python scripts/bundle.py --data ../shared/data --runs runs --plan             # say what that is, and where
@@ -21,11 +21,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mien.app.screen import Bars, note
@@ -33,9 +34,11 @@ from mien.app.settings import DETECTOR, FACE_NET
 from mien.app.studio import Studio, companion, pick_device
 from mien.app.train import configured
 from mien.atomic import write_text
-from mien.edits.attributes import SHIPPED, face_scorer
-from mien.edits.directions import load_directions, save_directions
+from mien.edits.attributes import EXPRESSION_PARTS, KEPT, SHIPPED, attributes_of, face_scorer
+from mien.edits.directions import DirectionSet, load_directions, save_directions
 from mien.edits.find import FindConfig, find_directions
+from mien.edits.interfacegan import find_boundaries
+from mien.edits.labels import load_labels
 from mien.errors import InputError, WeightsError
 from mien.losses import identity_distance
 from mien.metrics import psnr, ssim
@@ -43,6 +46,7 @@ from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder, look
 from mien.nets.features import FaceNet
 from mien.report import Sink, ignore
+from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, adapt, find_discriminator
 from mien.training.data import PictureSet, load_pictures, source_digest, split_people
 from mien.training.detector import DetectorConfig
 from mien.training.detector import train as train_detector
@@ -52,7 +56,8 @@ from mien.training.gan import train_on_people
 from mien.training.gan_step import PRESETS, GanConfig
 from mien.training.provenance import net_digest, provenance
 from mien.training.resume import Origin, load_state, read_options
-from mien.weights.load import load_net, read_recipe, save_net, weights_digest
+from mien.weights.delta import save_difference
+from mien.weights.load import load_generator, load_net, read_recipe, save_net, weights_digest
 
 BUNDLE = Path(__file__).resolve().parent.parent / "src" / "mien" / "bundle"
 NUMBERS = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
@@ -61,7 +66,9 @@ DATA = {
     "faces128": "Labeled Faces in the Wild, aligned as FFHQ is (faces128)",
     "ages128": "UTKFace, adults, tight crops (ages128)",
     "scenes250": "Labeled Faces in the Wild, whole photos (scenes250)",
+    "toons128": "machine-made drawings of DualStyleGAN's overview sheets, S-Lab licence, non-commercial (toons128)",
 }
+STAGES = ("detector", "faces", "generator", "encoder", "directions", "drawn", "painted")
 HOW = ("precision", "use_compile", "save_steps", "save_kimg", "snapshot_kimg", "evaluate_kimg", "evaluate_pictures")
 """Settings that say how a network is made and not what it becomes; another one makes no file stale."""
 
@@ -146,7 +153,8 @@ class Stage:
 
 def same_sources(now: Mapping[str, str], held: Mapping[str, str]) -> bool:
     """Say whether a header names the data and networks that there are now; older ones do not name the tables."""
-    return all(held.get(name) == digest for name, digest in now.items() if name in held or not name.endswith(".csv"))
+    known = {name for name in now if name in held or not name.endswith(".csv") or name.startswith("labels-")}
+    return all(held.get(name) == now[name] for name in known)
 
 
 def same_settings(config: Any, held: Mapping[str, Any]) -> bool:
@@ -170,14 +178,17 @@ def settings(generator: str) -> dict[str, Any]:
         "generator": PRESETS[generator],
         "encoder": EncoderConfig(),
         "directions": FindConfig(),
+        "drawn": replace(ADAPT_PRESETS["drawing"], where="style=illustration,comic"),
+        "painted": replace(ADAPT_PRESETS["drawing"], where="style=impasto,fantasy"),
     }
 
 
 def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
     """The chain in order, each stage with its settings of `configs`."""
-    faces, ages, scenes = (chain.source(name) for name in ("faces128", "ages128", "scenes250"))
+    faces, ages, scenes, toons = (chain.source(name) for name in ("faces128", "ages128", "scenes250", "toons128"))
     face_net, network = chain.bundle / f"{FACE_NET}.safetensors", chain.network
-    encoder, directions = (companion(network, kind) for kind in ("encoder", "directions"))
+    encoder, directions, critic = (companion(network, kind) for kind in ("encoder", "directions", "discriminator"))
+    labels = companion(network, "labels").with_suffix(".csv")
 
     def make_detector(config: DetectorConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
         net = train_detector(config, scenes, run_dir, chain.on_step, device=chain.device)
@@ -199,7 +210,7 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
         save_net(G, network, provenance=facts, use_half=True)
         D = load_net(newest(run_dir, "D"), Discriminator)
         belongs = {"network": weights_digest(network)}
-        save_net(D, companion(network, "discriminator"), provenance=facts | belongs, use_half=True)
+        save_net(D, critic, provenance=facts | belongs, use_half=True)
         return {"kimg": config.kimg} | last_scores(run_dir)
 
     def make_encoder(config: EncoderConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
@@ -219,21 +230,33 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
         return measure_encoder(studio, E, chain.face_net(), held_out)
 
     def make_directions(config: FindConfig, _run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
-        studio = Studio(network, device=str(chain.device))
-        people, _ = chain.pictures(studio.G.img_resolution)
+        studio, net = Studio(network, device=str(chain.device)), chain.face_net()
+        people, held_out = chain.pictures(studio.G.img_resolution)
         codes = studio.encode_pixels(people.pixels[: config.num_samples])
-        found = find_directions(
-            studio.G,
-            face_scorer(chain.face_net()),
-            SHIPPED,
-            codes=codes,
-            config=config,
-            network=studio.digest,
-            on_step=chain.on_step,
-        )
+        known: dict[str, Any] = dict(config=config, on_step=chain.on_step)
+        found = find_directions(studio.G, face_scorer(net), SHIPPED, codes=codes, network=studio.digest, **known)
+        if labels.is_file():
+            told = dict(labels=load_labels(labels), keep=KEPT, network=studio.digest)
+            found = found.joined(find_boundaries(studio.G, face_scorer(net), **told, **known))
         facts |= {"data_sha256": people.digest, "pictures": len(codes)}
         save_directions(found.with_provenance(facts), directions)
-        return {f"one {name}, {d.unit}": d.std for name, d in found.directions.items()}
+        return direction_numbers(found) | agreement(net, held_out)
+
+    def adapted(name: str) -> Stage:
+        out = network.with_name(f"{name}-{chain.generator.removeprefix('faces-')}.safetensors")
+
+        def make(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+            G = load_generator(network)
+            drawings = load_pictures(toons, size_px=G.img_resolution, cache=chain.runs / "cache")
+            D = find_discriminator(network, critic)
+            found = adapt(
+                config, G, drawings, run_dir, chain.on_step, D=D, face_net=chain.face_net(), device=chain.device
+            )
+            facts |= of_run(run_dir, kimg=found.score["kimg"], score=dict(found.score))
+            save_difference(found.G, out, base=G, base_name=network.stem, provenance=facts)
+            return dict(found.score)
+
+        return Stage(name, out, [toons], [face_net, network, critic], configs[name], make, network)
 
     detector = Stage(
         "detector", chain.bundle / f"{DETECTOR}.safetensors", [scenes], [], configs["detector"], make_detector
@@ -248,11 +271,13 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
             "directions",
             directions,
             [faces],
-            [face_net, network, encoder],
+            [face_net, network, encoder, *([labels] if labels.is_file() else [])],
             configs["directions"],
             make_directions,
             network,
         ),
+        adapted("drawn"),
+        adapted("painted"),
     ]
 
 
@@ -305,6 +330,36 @@ def measure_encoder(studio: Studio, E: Encoder, face_net: FaceNet, held_out: Pic
     return {name: float(torch.cat(values).median()) for name, values in found.items()}
 
 
+def direction_numbers(found: DirectionSet) -> dict[str, float]:
+    """Units of directions, and what each does beside what it is for, in standard deviations by strength 1."""
+    numbers: dict[str, float] = {}
+    for name, direction in found.directions.items():
+        other = max(direction.effects.keys() - {name}, key=lambda one: abs(direction.effects[one]))
+        numbers |= {
+            f"one {name}, {direction.unit}": direction.std,
+            f"{name}, identity kept at +-2 (our face network)": direction.identity,
+            f"{name}, largest change of another ({other})": direction.effects[other],
+        }
+    missed, mixed = (found.provenance.get(key, {}) for key in ("not_found", "not_parted"))
+    numbers |= {f"{name}: not found, strength 1 reaches": effect for name, effect in missed.items()}
+    return numbers | {f"{name}: not found, share of labels told": accuracy for name, accuracy in mixed.items()}
+
+
+@torch.no_grad()
+def agreement(face_net: FaceNet, held_out: PictureSet) -> dict[str, float]:
+    """How what the face network measures goes with the labels of people held out: correlations."""
+    batches = held_out.pixels.split(64)
+    parts = [attributes_of(face_net(pixels.to(next(face_net.parameters())) / 127.5 - 1)) for pixels in batches]
+    labels = {name: np.mean([held_out.labels[part] for part in parts_], 0) for name, parts_ in EXPRESSION_PARTS.items()}
+    labels |= {name: held_out.labels[f"{name}_deg"] for name in ("yaw", "pitch")}
+    seen = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in labels}
+    known = {name: np.isfinite(values) for name, values in labels.items()}
+    return {
+        f"measure of {name} with its labels, correlation": float(np.corrcoef(seen[name][k], labels[name][k])[0, 1])
+        for name, k in known.items()
+    }
+
+
 def write_numbers(card: Path, numbers: dict[str, float]) -> None:
     """Put a stage's numbers between the marks of its card, where it has them."""
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
@@ -340,10 +395,12 @@ def plan(todo: Sequence[Stage], runs: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with faces128, ages128 and scenes250")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with faces128, ages128, scenes250 and toons128"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="states, logs and decoded pictures")
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="where the networks go")
-    parser.add_argument("--stage", choices=("detector", "faces", "generator", "encoder", "directions"))
+    parser.add_argument("--stage", choices=STAGES)
     parser.add_argument("--set", action="append", metavar="NAME=X", help="a setting of the stage that is named")
     parser.add_argument("--only", action="store_true", help="no stage after the one that is named")
     parser.add_argument("--generator", choices=sorted(PRESETS), default="faces-64")

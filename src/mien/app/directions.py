@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,16 +14,12 @@ from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
 from mien.app.text import parse_layers, parse_names, parse_seeds
 from mien.errors import InputError
-from mien.report import Sink, Step
+from mien.report import Step
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mien.app.studio import Studio
     from mien.edits.directions import AnyDirection, DirectionSet
     from mien.edits.find import FindConfig
-    from mien.edits.labels import Labels
-    from mien.edits.probe import Probe, Scores
 
 __all__ = ["app"]
 
@@ -64,20 +60,6 @@ def _side_effects(name: str, direction: AnyDirection) -> str:
     return also + (f"  identity {direction.identity:.2f} at +-2" if direction.identity else "")
 
 
-def _scored(studio: Studio, ws: Tensor, config: FindConfig, on_step: Sink) -> tuple[Scores, Probe]:
-    """Score ws [N, num_ws, w_dim] by the face network, and find other, truncated people to calibrate on."""
-    from mien.edits.attributes import face_scorer
-    from mien.edits.probe import Probe, sample_spread, score
-    from mien.latents import broadcast, sample_w
-
-    assert studio.face_net is not None
-    G, scorer = studio.G, face_scorer(studio.face_net)
-    scores = score(lambda rows: G.synthesis(rows, noise_mode="const"), ws, scorer, config.batch_size, on_step)
-    spread = sample_spread(G, scorer, config.num_spread, truncation_psi=config.truncation_psi, seed=config.seed)
-    some = G.w_avg.lerp(sample_w(G, config.num_probes, seed=config.seed + 1), config.truncation_psi)
-    return scores, Probe(G, broadcast(some, G.num_ws), scorer, spread, batch_size=config.batch_size)
-
-
 def _principal(studio: Studio, method: str, num: int, rows: Sequence[int], seed: int) -> DirectionSet:
     from mien.edits.directions import DirectionSet
     from mien.edits.ganspace import ganspace
@@ -89,58 +71,34 @@ def _principal(studio: Studio, method: str, num: int, rows: Sequence[int], seed:
     return DirectionSet(found, studio.digest, facts)
 
 
-def _boundaries(
+def _named(
     studio: Studio,
+    method: str,
     names: Sequence[str],
-    labels: Labels | None,
-    keep: Sequence[str],
-    layers: Sequence[int] | None,
+    labels: Path | None,
+    keep: Sequence[str] | None,
+    rows: Sequence[int] | None,
     config: FindConfig,
 ) -> DirectionSet:
-    from mien.edits.directions import DirectionSet
-    from mien.edits.interfacegan import interfacegan
-    from mien.latents import broadcast, sample_w, sample_ws
-
-    if labels is None:
-        w = studio.G.w_avg.lerp(sample_w(studio.G, config.num_samples, seed=config.seed), config.truncation_psi)
-        ws = broadcast(w, studio.G.num_ws)
-    else:
-        ws = sample_ws(studio.G, labels.seeds, truncation_psi=labels.truncation_psi)
-    found, boundaries = {}, {}
-    with Bars() as bars:
-        scores, probe = _scored(studio, ws, config, bars)
-        values = {**scores.attributes, **({} if labels is None else labels.values)}
-        for i, name in enumerate(names):
-            found[name], boundaries[name] = interfacegan(
-                studio.G, ws.mean(1), values, name, keep=keep, layers=layers, probe=probe, config=config
-            )
-            bars(Step("boundaries", i + 1, len(names)))
-    facts = {"method": "interfacegan", "boundaries": boundaries, "codes": len(ws), "seed": config.seed}
-    return DirectionSet(found, studio.digest, facts)
-
-
-def _channels(studio: Studio, names: Sequence[str], keep: Sequence[str] | None, config: FindConfig) -> DirectionSet:
     from mien.edits.attributes import attribute, face_scorer
+    from mien.edits.interfacegan import find_boundaries
+    from mien.edits.labels import load_labels
     from mien.edits.stylespace import stylespace
 
     assert studio.face_net is not None
-    scorer, wanted = face_scorer(studio.face_net), [attribute(name, keep) for name in names]
+    scorer = face_scorer(studio.face_net)
     with Bars() as bars:
-        return stylespace(studio.G, scorer, wanted, find=config, network=studio.digest, on_step=bars)
-
-
-def _labels(studio: Studio, path: Path, names: Sequence[str]) -> tuple[Labels, list[str]]:
-    """Read labels of this generator, and which of them to find directions of: by default all that are filled in."""
-    from mien.edits.labels import load_labels
-
-    labels = load_labels(path)
-    if labels.network != studio.digest:
-        hint = "give the --network that invented the people, or label again"
-        raise InputError(f"{path.name} labels people of another generator than {studio.network.stem}", hint=hint)
-    filled = [name for name, values in labels.values.items() if len(values[values.isfinite()].unique()) > 1]
-    if not names and not filled:
-        raise InputError(f"{path.name} is not filled in", hint="write 1 beside who has it, 0 beside who has not")
-    return labels, list(names) or filled
+        known: dict[str, Any] = dict(network=studio.digest, on_step=bars)
+        if method == "stylespace":
+            wanted = [attribute(name, keep) for name in names]
+            return stylespace(studio.G, scorer, wanted, find=config, **known)
+        table = None if labels is None else load_labels(labels)
+        found = find_boundaries(
+            studio.G, scorer, names, labels=table, keep=keep or (), layers=rows, config=config, **known
+        )
+    for name, accuracy in found.provenance["not_parted"].items():
+        note(f"no direction {name}: of faces that its plane had not seen {accuracy:.0%} lie on their side")
+    return found.with_provenance({"method": method, "seed": config.seed})
 
 
 @app.command()
@@ -196,11 +154,8 @@ def find(
     studio = Studio(network, device=device, precision=precision, seed=seed)
     rows = None if layers is None else parse_layers(layers, studio.G.num_ws)
     config = FindConfig(num_samples=samples, seed=seed)
-    if method == "interfacegan":
-        table, names = (None, names) if labels is None else _labels(studio, labels, names)
-        found = _boundaries(studio, names, table, keep or (), rows, config)
-    elif method == "stylespace":
-        found = _channels(studio, names, keep, config)
+    if method in SCORED:
+        found = _named(studio, method, names, labels, keep, rows, config)
     else:
         found = _principal(studio, method, num, range(studio.G.num_ws) if rows is None else rows, seed)
     save_directions(found, out)

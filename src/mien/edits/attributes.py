@@ -18,7 +18,7 @@ from mien.edits.probe import Scorer, Scores
 from mien.errors import InputError
 from mien.nets.features import EXPRESSIONS, FaceNet, FaceReading
 
-__all__ = ["EXPRESSION_PARTS", "SHIPPED", "attribute", "attributes_of", "face_scorer"]
+__all__ = ["EXPRESSION_PARTS", "KEPT", "SHIPPED", "attribute", "attributes_of", "face_scorer"]
 
 
 def _sides(name: str) -> tuple[str, str]:
@@ -36,13 +36,15 @@ EXPRESSION_PARTS: Mapping[str, tuple[str, ...]] = {
 
 POSE = ("yaw", "pitch", "roll")
 FACE = ("yaw", "pitch", "age", "gender")
+KEPT = ("smile", *FACE)
+"""What a direction of something else is to leave as it is."""
 
 SHIPPED = (
     Attribute("smile", "of a full smile", keep=FACE),
-    Attribute("anger", "of lowered brows", keep=("smile", *FACE)),
-    Attribute("surprise", "of full surprise", keep=("smile", *FACE)),
-    Attribute("mouth_open", "of an open jaw", keep=("smile", *FACE)),
-    Attribute("eyes_closed", "of closed eyes", keep=("smile", *FACE)),
+    Attribute("anger", "of lowered brows", keep=KEPT),
+    Attribute("surprise", "of full surprise", keep=KEPT),
+    Attribute("mouth_open", "of an open jaw", keep=KEPT),
+    Attribute("eyes_closed", "of closed eyes", keep=KEPT),
     Attribute("age", "years", keep=("yaw", "pitch", "smile", "gender")),
     Attribute("gender", "of the way from female to male looks", keep=("yaw", "pitch", "smile", "age")),
     Attribute("yaw", "degrees, above 0 to the right of the picture", keep=("pitch", "roll", "smile", "age", "gender")),

@@ -159,6 +159,20 @@ class DirectionSet:
         """Return the same directions with more facts about their making."""
         return replace(self, provenance={**self.provenance, **facts})
 
+    def joined(self, more: DirectionSet) -> DirectionSet:
+        """Return these and other directions of the same generator; facts of the same name are joined where they can be.
+
+        Raises:
+            InputError: they belong to two generators.
+        """
+        if more.network != self.network:
+            raise InputError("the directions belong to two generators", hint="find them again in one")
+        facts = dict(self.provenance)
+        for name, fact in more.provenance.items():
+            both = isinstance(fact, Mapping) and isinstance(facts.get(name), Mapping)
+            facts[name] = {**facts[name], **fact} if both else fact
+        return DirectionSet({**self.directions, **more.directions}, self.network, facts)
+
     def apply(self, ws: Tensor, strengths: Mapping[str, float]) -> Tensor:
         """Move ws [N, num_ws, w_dim] along several directions at once; nothing named gives `ws` back.
 

@@ -25,7 +25,7 @@ from mien.latents import broadcast, sample_w
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 
-__all__ = ["Attribute", "FindConfig", "Trial", "best_rows", "calibrated", "find_directions", "finished"]
+__all__ = ["Attribute", "FindConfig", "Trial", "best_rows", "calibrated", "find_directions", "finished", "sample_probe"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class FindConfig:
     probe_strength: float = 1.5  # at which ranges of rows are compared
     largest_stretch: float = 4.5  # of the linear model's move, where renders answer less than the model says
     least_effect: float = 0.8  # of a range of rows, standard deviations per unit
+    found_effect: float = 0.5  # of a direction that counts as found, likewise
     largest_strength: float = 4.0  # that is tried for the safe range
     least_identity: float = 0.6  # cosine to the unedited face inside the safe range
     refine_steps: int = 40  # of descent on renders, 0 for none; needs a scorer that gradients go through
@@ -146,6 +147,13 @@ def finished(probe: Probe, name: str | None, direction: Kind, config: FindConfig
     return probe.measured(replace(direction, safe_range=probe.safe_range(name, direction, **limits)))
 
 
+def sample_probe(G: Generator, scorer: Scorer, config: FindConfig) -> Probe:
+    """Return truncated samples to calibrate on, others than those that are scored."""
+    spread = sample_spread(G, scorer, config.num_spread, truncation_psi=config.truncation_psi, seed=config.seed)
+    w = G.w_avg.lerp(sample_w(G, config.num_probes, seed=config.seed + 1), config.truncation_psi)
+    return Probe(G, broadcast(w, G.num_ws), scorer, spread, batch_size=config.batch_size)
+
+
 def find_directions(
     G: Generator,
     scorer: Scorer,
@@ -157,6 +165,9 @@ def find_directions(
     on_step: Sink = ignore,
 ) -> DirectionSet:
     """Find, place and calibrate a direction for each of `attributes`.
+
+    Those that no move changes by half of what it should are left out; the provenance says so under `not_found`, with
+    the effect of strength 1.
 
     Args:
         G: the generator.
@@ -186,7 +197,7 @@ def find_directions(
     vectors, explained = _vectors(w.cpu(), scores, attributes, config.ridge)
     faces = w.mean(0).lerp(ws, config.truncation_psi)
     probe = Probe(G, faces[:: len(ws) // config.num_probes][: config.num_probes], scorer, spread)
-    found = {}
+    found, missed = {}, {}
     for i, a in enumerate(attributes):
         std = spread[a.name]
         facts = dict(unit=f"{std:.3g} {a.unit}", std=std, safe_range=(0.0, 0.0))
@@ -194,12 +205,17 @@ def find_directions(
         if config.refine_steps:
             refined = refine(G, scorer, faces, best, a.name, a.keep, spread, config.refine_steps, config.refining)
             best = calibrated(probe, a.name, refined, config).direction
-        found[a.name] = finished(probe, a.name, best, config)
+        done = finished(probe, a.name, best, config)
+        if (effect := done.effects[a.name]) >= config.found_effect:
+            found[a.name] = done
+        else:
+            missed[a.name] = effect
         on_step(Step("calibrate", i + 1, len(attributes)))
     provenance = {
         "config": asdict(config),
         "codes": "samples" if codes is None else "encoded",
         "explained": explained,
         "keep": {a.name: a.keep for a in attributes},
+        "not_found": missed,
     }
     return DirectionSet(found, network, provenance)

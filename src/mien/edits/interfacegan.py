@@ -16,15 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.edits.directions import Direction
-from mien.edits.find import FindConfig, best_rows, calibrated, finished
-from mien.edits.probe import Probe
+from mien.edits.directions import Direction, DirectionSet
+from mien.edits.find import FindConfig, best_rows, calibrated, finished, sample_probe
+from mien.edits.labels import Labels
+from mien.edits.probe import Probe, Scorer, score
 from mien.errors import InputError
+from mien.latents import broadcast, sample_w, sample_ws
 from mien.nets.generator import Generator
+from mien.report import Sink, Step, ignore
 
-__all__ = ["Boundary", "boundary", "classes_of", "conditional", "interfacegan"]
+__all__ = ["Boundary", "boundary", "classes_of", "conditional", "find_boundaries", "interfacegan"]
 
 FEWEST = 5  # faces of a class
+SHARE = 0.2  # of the faces at each end of a score; the paper's is 0.02, of half a million
+LEAST_ACCURACY = 0.6  # of a boundary that nobody asked for by name
 NUM_FOLDS = 4
 STEPS = 200
 UNMEASURED_RANGE = (-3.0, 3.0)
@@ -95,14 +100,14 @@ def _folded_accuracy(x: Tensor, side: Tensor, softness: float) -> float:
 
 
 def boundary(
-    w: Tensor, values: Tensor, *, share: float = 0.2, softness: Sequence[float] = (0.001, 0.01, 0.1, 1, 10)
+    w: Tensor, values: Tensor, *, share: float = SHARE, softness: Sequence[float] = (0.001, 0.01, 0.1, 1, 10)
 ) -> Boundary:
     """Find the plane between codes without and with an attribute.
 
     Args:
         w: [N, w_dim].
         values: [N], 0 and 1, or a score; not a number where a face has no label.
-        share: of the faces that are taken at each end of a score; the paper's is 0.02, of half a million.
+        share: of the faces that are taken at each end of a score.
         softness: what a wide margin may be worth over few mistakes, in units of the variance of w; the one that parts
             faces best that the plane was not found with is taken.
 
@@ -149,7 +154,7 @@ def interfacegan(
     *,
     keep: Sequence[str] = (),
     layers: Sequence[int] | None = None,
-    share: float = 0.2,
+    share: float = SHARE,
     probe: Probe | None = None,
     config: FindConfig | None = None,
 ) -> tuple[Direction, dict[str, Any]]:
@@ -201,3 +206,70 @@ def interfacegan(
         return finished(probe, name, direction, config), facts
     direction = Direction(normal * half, rows, f"half of the way to {name}", 0.5, UNMEASURED_RANGE)
     return (direction if probe is None else finished(probe, None, direction, config)), facts
+
+
+def find_boundaries(
+    G: Generator,
+    scorer: Scorer,
+    names: Sequence[str] = (),
+    *,
+    labels: Labels | None = None,
+    keep: Sequence[str] = (),
+    layers: Sequence[int] | None = None,
+    config: FindConfig | None = None,
+    network: str = "",
+    on_step: Sink = ignore,
+) -> DirectionSet:
+    """Find directions of invented people whom a network has scored or somebody has labelled.
+
+    Args:
+        G: the generator.
+        scorer: measures pictures: what is to be found or kept, and what else a direction does.
+        names: of scores or labels; none for all labels that are filled in. Of those, labels by which codes cannot be
+            parted are left out, and the provenance says so under `not_parted`, with the accuracy.
+        labels: what somebody saw of people; by default truncated samples are scored.
+        keep: names of scores or labels whose normals are taken out.
+        layers: rows that they move; by default the best for a score, all for a label.
+        config: settings of samples and calibration.
+        network: sha256 of the generator's file.
+        on_step: hears of scores, then of every direction.
+
+    Raises:
+        InputError: labels of another generator, none filled in, a name that nothing tells, or too few faces of a class.
+    """
+    config = config or FindConfig()
+    if labels is not None and labels.network != network:
+        hint = "give the --network that invented the people, or label again"
+        raise InputError("the labels are of people whom another generator invented", hint=hint)
+    if labels is None:
+        w = G.w_avg.lerp(sample_w(G, config.num_samples, seed=config.seed), config.truncation_psi)
+        ws, told = broadcast(w, G.num_ws), list(names)
+    else:
+        told = list(names) or _filled(labels)
+        ws = sample_ws(G, labels.seeds, truncation_psi=labels.truncation_psi)
+    scores = score(lambda rows: G.synthesis(rows, noise_mode="const"), ws, scorer, config.batch_size, on_step)
+    values = {**scores.attributes, **({} if labels is None else labels.values)}
+    probe = sample_probe(G, scorer, config)
+    found, missed, boundaries = {}, {}, {}
+    for i, name in enumerate(told):
+        others = [other for other in keep if other != name]
+        direction, boundaries[name] = interfacegan(
+            G, ws.mean(dim=1), values, name, keep=others, layers=layers, probe=probe, config=config
+        )
+        if not names and (accuracy := boundaries[name]["accuracy"]) < LEAST_ACCURACY:
+            missed[name] = accuracy
+        else:
+            found[name] = direction
+        on_step(Step("boundaries", i + 1, len(told)))
+    facts = {"boundaries": boundaries, "not_parted": missed, "boundary_codes": len(ws)}
+    return DirectionSet(found, network, facts)
+
+
+def _filled(labels: Labels) -> list[str]:
+    """Names of the labels of which enough faces are with and without."""
+    classes = {name: classes_of(values, SHARE) for name, values in labels.values.items()}
+    filled = [name for name, (without, with_) in classes.items() if min(len(without), len(with_)) >= FEWEST]
+    if not filled:
+        hint = f"write 1 beside who has it, 0 beside who has not, {FEWEST} of each at least"
+        raise InputError("no label is filled in", hint=hint)
+    return filled
