@@ -178,4 +178,6 @@ def drawn_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = [f"{part}_{axis}" for part in ("leye", "reye", "nose", "lmouth", "rmouth") for axis in "xy"]
     scenes: list[list[object]] = [[f"{name}_0001.png", 0.9, 37, 37, 213, 213, *FIVE.ravel()] for name in PEOPLE]
     write_zip(folder / "scenes250.zip", 250, ["file", "score", "x0", "y0", "x1", "y1", *points], scenes)
+    toons: list[list[object]] = [[f"toon_{i}.png", ("comic", "impasto")[i % 2], 64] for i in range(12)]
+    write_zip(folder / "toons128.zip", 128, ["file", "style", "native_px"], toons)
     return folder

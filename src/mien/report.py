@@ -11,13 +11,14 @@ __all__ = ["Sink", "Step", "ignore"]
 
 @dataclass(frozen=True)
 class Step:
-    """What long work tells after each step: `done` of `total` in `stage`, with numbers and pictures by name."""
+    """What long work tells after each step: `done` of `total` in `stage`, with numbers, pictures and files by name."""
 
     stage: str
     done: int
     total: int
     scalars: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)  # weights, their cards, settings
 
 
 Sink = Callable[[Step], None]

@@ -15,14 +15,24 @@ import torch
 
 from mien.edits.find import FindConfig
 from mien.nets.features import FaceNet
+from mien.training.adapt import AdaptConfig
 from mien.training.detector import DetectorConfig
 from mien.training.encoder import EncoderConfig
 from mien.training.faces import FaceTrainConfig
 from mien.training.gan_step import GanConfig
 from mien.training.resume import Origin, save_state
-from mien.weights.load import load_net, read_recipe, save_net
+from mien.weights.load import load_generator, load_net, read_recipe, save_net
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bundle.py"
+DRAWN = AdaptConfig(
+    where="style=comic",
+    batch_size=4,
+    kimg=0.008,
+    snapshot_kimg=0.004,
+    evaluate_pictures=4,
+    precision="fp32",
+    use_compile=False,
+)
 TINY: dict[str, Any] = {
     "detector": DetectorConfig(
         num_steps=1, num_refiner_steps=1, batch_size=1, size_px=64, num_drawings=1, num_proposals=2, precision="fp32"
@@ -45,6 +55,8 @@ TINY: dict[str, Any] = {
         use_compile=False,
     ),
     "encoder": EncoderConfig(num_steps=2, batch_size=2, hidden=8, precision="fp32", use_compile=False),
+    "drawn": DRAWN,
+    "painted": replace(DRAWN, where="style=impasto"),
     "directions": FindConfig(num_samples=20, num_probes=2, num_spread=8, largest_strength=0.5, refine_steps=1),
 }
 
@@ -157,7 +169,7 @@ def test_the_whole_chain_once(script: ModuleType, chain: Any, capsys: pytest.Cap
     card.write_text("# Card\n<!-- numbers -->\n<!-- /numbers -->\n", encoding="utf-8")
     script.run(script.stages(chain, TINY), chain.runs)
     names = {path.name for path in chain.bundle.glob("*.safetensors")}
-    beside = {f"{kind}-tiny.safetensors" for kind in ("encoder", "directions", "discriminator")}
+    beside = {f"{kind}-tiny.safetensors" for kind in ("encoder", "directions", "discriminator", "drawn", "painted")}
     assert names == {"detector.safetensors", "face-features.safetensors", "tiny.safetensors"} | beside
     assert "| SSIM |" in card.read_text(encoding="utf-8")
     for name in names:
@@ -167,7 +179,7 @@ def test_the_whole_chain_once(script: ModuleType, chain: Any, capsys: pytest.Cap
     capsys.readouterr()
 
     script.run(script.stages(chain, TINY), chain.runs)
-    assert capsys.readouterr().err.count("is up to date") == 5
+    assert capsys.readouterr().err.count("is up to date") == len(script.STAGES) == 7
 
     face_net = chain.bundle / "face-features.safetensors"  # other numbers in an early stage re-make what hangs on it
     before = {path.name: path.read_bytes() for path in chain.bundle.glob("*.safetensors")}
@@ -179,4 +191,6 @@ def test_the_whole_chain_once(script: ModuleType, chain: Any, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert said.count("is up to date") == 3
     assert before["encoder-tiny.safetensors"] != (chain.bundle / "encoder-tiny.safetensors").read_bytes()
-    assert len(list(chain.runs.glob("encoder-*"))) == 2
+    assert len(list(chain.runs.glob("encoder-*"))) == len(list(chain.runs.glob("drawn-*"))) == 2
+    drawn = load_generator("drawn-tiny")
+    assert torch.equal(drawn.w_avg, load_generator("tiny").w_avg)  # the same w is the same person

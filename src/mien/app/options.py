@@ -27,6 +27,7 @@ __all__ = [
     "RecipeOut",
     "Seed",
     "Steps",
+    "Track",
 ]
 
 PRECISION_HELP = f"{PRECISIONS[0]} (exact) or {PRECISIONS[1]} (fast where the hardware has it)"
@@ -58,3 +59,7 @@ Commercial = Annotated[
     bool, typer.Option("--commercial", help="Refuse weights whose terms forbid commercial use, or are not known.")
 ]
 Class = Annotated[int | None, typer.Option("--class", min=0, help="Class, of a generator that has classes.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", help="Also tell jsonl, tensorboard or mlflow, or one with its address: mlflow:URI."),
+]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from mien.app.items import check_out
-from mien.app.options import Device, Network, PresetPrecision, PresetSeed
+from mien.app.options import Device, Network, PresetPrecision, PresetSeed, Track
 from mien.app.screen import Bars
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, FACE_NET
 from mien.errors import InputError
-from mien.report import ignore
+from mien.report import Sink, Step
 
 if TYPE_CHECKING:
     from mien.nets.features import FaceNet
@@ -140,6 +140,28 @@ def _beginning(network: str | None) -> Beginning | None:
     )
 
 
+@contextmanager
+def _told(
+    places: list[str] | None, name: str, run_dir: Path, config: Any, sources: Sequence[Path], out: Path
+) -> Iterator[Sink]:
+    """Yield the sink of a training: bars, and the places to track it in, which get the results at its end."""
+    from mien.track import About, follow, tee
+    from mien.training.provenance import commit
+    from mien.training.resume import OPTIONS
+
+    facts = {"commit": commit(), **_digests(sources)} if places else {}
+    with Bars() as bars, follow(places or [], About(name, run_dir, asdict(config), facts)) as tell:
+        yield tee(bars, tell)
+        results = {"weights": out, "card": out.with_suffix(".md"), "settings": run_dir / OPTIONS}
+        tell(Step(name, 1, 1, files={kind: path for kind, path in results.items() if path.is_file()}))
+
+
+def _digests(sources: Sequence[Path]) -> dict[str, str]:
+    from mien.training.data import source_digest
+
+    return {f"data.{path.name}": source_digest(path) for path in sources if path.exists()}
+
+
 @app.command()
 def gan(
     data: Data,
@@ -156,9 +178,7 @@ def gan(
     device: Device = "auto",
     precision: PresetPrecision = None,
     seed: PresetSeed = None,
-    use_tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Keep curves and samples in the run's folder.")
-    ] = False,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train a generator (StyleGAN2 with ADA).
@@ -166,7 +186,6 @@ def gan(
     Example: mien train gan --data faces128.zip --run-dir runs/gan --preset faces-128 --set kimg=1000
     """
     from mien.app.studio import pick_device
-    from mien.track import tee, tensorboard
     from mien.training.gan import train_on_people
     from mien.training.gan_step import PRESETS, GanConfig
     from mien.training.ranks import own_device
@@ -178,19 +197,74 @@ def gan(
     _shown(config, dry_run)
     path = _out(out, run_dir, "generator")
     people, held_out = _pictures(data, config.img_resolution, run_dir)
-    board = tensorboard(run_dir / "tensorboard") if use_tensorboard else nullcontext(ignore)
-    with Bars() as bars, board as tell:
+    with _told(track, "gan", run_dir, config, [data], path) as tell:
         G = train_on_people(
             config,
             people,
             held_out,
             run_dir,
-            tee(bars, tell),
+            tell,
             face_net=_face_net(),
             start=_beginning(begin),
             device=own_device(str(pick_device(device))),
         )
-    save_net(G, path, provenance=_facts(config, run_dir, [data], kimg=config.kimg), use_half=True)
+        save_net(G, path, provenance=_facts(config, run_dir, [data], kimg=config.kimg), use_half=True)
+    typer.echo(path)
+
+
+@app.command()
+def adapt(
+    data: Annotated[Path, typer.Option("--data", help="Zip or folder of drawn faces, FFHQ-aligned; 100 to 1,000.")],
+    run_dir: Annotated[
+        Path, typer.Option("--run-dir", "--outdir", help="Folder of the run; the same one goes on with it.")
+    ],
+    begin: Annotated[
+        str, typer.Option("--from", help="Generator to begin with; its discriminator is found in or beside its file.")
+    ] = DEFAULT_NETWORK,
+    where: Annotated[
+        str | None, typer.Option("--where", help="Which pictures, by a column of the table: style=comic,arcane.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Settings to begin from.")] = "drawing",
+    difference: Annotated[
+        str | None, typer.Option("--difference", help="Save as a difference to --from: int8, fp16 or exact.")
+    ] = None,
+    settings: Settings = None,
+    out: OutFile = None,
+    device: Device = "auto",
+    precision: PresetPrecision = None,
+    seed: PresetSeed = None,
+    track: Track = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Teach a generator of faces to draw, from a small set: ADA, frozen mapping, snapshots, warning signs.
+
+    Example: mien train adapt --data toons.zip --from faces-64 --outdir runs/toon
+    """
+    from mien.app.studio import companion, pick_device
+    from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, adapt, find_discriminator
+    from mien.training.data import load_pictures
+    from mien.weights.delta import check_coding, save_difference
+    from mien.weights.load import find_weights, load_generator, save_generator
+
+    if preset not in ADAPT_PRESETS:
+        raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(ADAPT_PRESETS)}")
+    chosen = [*(settings or []), *([] if where is None else [f"where={where}"])]
+    config = _settings(AdaptConfig, chosen, preset=ADAPT_PRESETS[preset], precision=precision, seed=seed)
+    _shown(config, dry_run)
+    path = _out(out, run_dir, "generator")
+    network = find_weights(begin)
+    if difference is not None:
+        check_coding(difference, network)
+    G = load_generator(network)
+    drawings = load_pictures(data, size_px=G.img_resolution, cache=run_dir.parent / "cache")
+    D = find_discriminator(network, companion(network, "discriminator"))
+    with _told(track, "adapt", run_dir, config, [data, network], path) as tell:
+        found = adapt(config, G, drawings, run_dir, tell, D=D, face_net=_face_net(), device=pick_device(device))
+        facts = _facts(config, run_dir, [data], base=network.stem, score=dict(found.score))
+        if difference is None:
+            save_generator(found.G, path, provenance=facts, use_half=True)
+        else:
+            save_difference(found.G, path, base=G, base_name=network.stem, coding=difference, provenance=facts)
     typer.echo(path)
 
 
@@ -204,6 +278,7 @@ def encoder(
     device: Device = "auto",
     precision: PresetPrecision = None,
     seed: PresetSeed = None,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train an encoder for a generator; lay it beside the generator as encoder-<its name>.safetensors to use it.
@@ -220,12 +295,12 @@ def encoder(
     studio = Studio(network, device=device)
     people, _ = _pictures(data, studio.G.img_resolution, run_dir)
     face_net = _face_net()
-    with Bars() as bars:
+    with _told(track, "encoder", run_dir, config, [data, studio.network], path) as tell:
         E = train_encoder(
-            config, studio.G, people, run_dir, bars, face_model=None if face_net is None else face_net.to(studio.device)
+            config, studio.G, people, run_dir, tell, face_model=None if face_net is None else face_net.to(studio.device)
         )
-    facts = _facts(config, run_dir, [data, studio.network], steps=config.num_steps, network=studio.digest)
-    save_net(E, path, provenance=facts, use_half=True)
+        facts = _facts(config, run_dir, [data, studio.network], steps=config.num_steps, network=studio.digest)
+        save_net(E, path, provenance=facts, use_half=True)
     typer.echo(path)
 
 
@@ -240,6 +315,7 @@ def directions(
     out: OutFile = None,
     device: Device = "auto",
     seed: PresetSeed = None,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Find smile, age and yaw in a generator; lay them beside it as directions-<its name>.safetensors to use them.
@@ -263,11 +339,11 @@ def directions(
         codes = studio.encode_pixels(people.pixels[: config.num_samples])
         sources = [data, studio.network, companion(studio.network, "encoder")]
     scorer = face_scorer(studio.face_net)
-    with Bars() as bars:
+    with _told(track, "directions", run_dir, config, sources, path) as tell:
         found = find_directions(
-            studio.G, scorer, SHIPPED, codes=codes, config=config, network=studio.digest, on_step=bars
+            studio.G, scorer, SHIPPED, codes=codes, config=config, network=studio.digest, on_step=tell
         )
-    save_directions(found.with_provenance(provenance(config, sources)), path)
+        save_directions(found.with_provenance(provenance(config, sources)), path)
     typer.echo(path)
 
 
@@ -281,6 +357,7 @@ def faces(
     device: Device = "auto",
     precision: PresetPrecision = None,
     seed: PresetSeed = None,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train the face network: identity, pose, expression, age, gender.
@@ -294,7 +371,7 @@ def faces(
     config = _settings(FaceTrainConfig, settings, precision=precision, seed=seed)
     _shown(config, dry_run)
     path = _out(out, run_dir, FACE_NET)
-    with Bars() as bars:
+    with _told(track, "faces", run_dir, config, [data, ages], path) as tell:
         net = train_faces(
             config,
             faces=data,
@@ -302,9 +379,9 @@ def faces(
             run_dir=run_dir,
             cache=run_dir.parent / "cache",
             device=pick_device(device),
-            on_step=bars,
+            on_step=tell,
         )
-    save_net(net, path, provenance=_facts(config, run_dir, [data, ages], steps=config.num_steps), use_half=True)
+        save_net(net, path, provenance=_facts(config, run_dir, [data, ages], steps=config.num_steps), use_half=True)
     typer.echo(path)
 
 
@@ -317,6 +394,7 @@ def detector(
     device: Device = "auto",
     precision: PresetPrecision = None,
     seed: PresetSeed = None,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train the face detector.
@@ -330,8 +408,8 @@ def detector(
     config = _settings(DetectorConfig, settings, precision=precision, seed=seed)
     _shown(config, dry_run)
     path = _out(out, run_dir, DETECTOR)
-    with Bars() as bars:
-        net = train(config, data, run_dir, bars, device=pick_device(device))
-    facts = _facts(config, run_dir, [data], steps=[config.num_steps, config.num_refiner_steps])
-    save_net(net, path, provenance=facts, use_half=True)
+    with _told(track, "detector", run_dir, config, [data], path) as tell:
+        net = train(config, data, run_dir, tell, device=pick_device(device))
+        facts = _facts(config, run_dir, [data], steps=[config.num_steps, config.num_refiner_steps])
+        save_net(net, path, provenance=facts, use_half=True)
     typer.echo(path)

@@ -43,7 +43,8 @@ from mien.training.provenance import net_digest
 from mien.training.resume import Origin
 from mien.training.settings import fixed_settings, require_above, require_least, require_share
 from mien.training.signs import Signs, speak_up
-from mien.weights.load import load_net
+from mien.weights.formats import read_checkpoint
+from mien.weights.load import load_net, read_recipe, weights_digest
 
 __all__ = [
     "ADAPT_PRESETS",
@@ -53,6 +54,7 @@ __all__ = [
     "Score",
     "adapt",
     "best",
+    "find_discriminator",
     "is_enough",
     "select",
     "structure_distance",
@@ -197,6 +199,24 @@ def _freeze(G: Generator, D: Discriminator, config: AdaptConfig) -> None:
         getattr(D, f"b{side}").requires_grad_(False)
 
 
+def find_discriminator(network: Path, beside: Path) -> Discriminator | None:
+    """Return the discriminator that a generator was trained with: in its own file, or in one beside it.
+
+    Args:
+        network: the generator's file, of any format.
+        beside: where one would lie that says of which weights it is; of others it is not taken.
+    """
+    held = read_checkpoint(network).networks
+    if "D" in held:
+        return load_net(network, Discriminator, role="D")
+    if not beside.is_file():
+        return None
+    if read_recipe(beside).provenance.get("network") != weights_digest(network):
+        log.warning("%s belongs to another generator than %s", beside.name, network.name)
+        return None
+    return load_net(beside, Discriminator)
+
+
 def _new_discriminator(G: Generator) -> Discriminator:
     """A discriminator of a generator's widths, which has learnt nothing."""
     widths = {k: v for k, v in G.init_kwargs["synthesis_kwargs"].items() if k in ("channel_base", "channel_max")}
@@ -331,7 +351,7 @@ def is_enough(scores: list[dict[str, float]], config: AdaptConfig) -> bool:
 
 @dataclass(frozen=True)
 class Adapted:
-    """The best snapshot of an adaptation, with its score; weights are those of the snapshot's file, in 16 bits."""
+    """The best snapshot of an adaptation, with its score."""
 
     G: Generator
     score: Score
@@ -393,6 +413,7 @@ def adapt(
         warn=speak_up,
         provenance=provenance,
         stage="adapt",
+        use_half=False,  # what was learnt is a small difference
     )
     score = best(trainer.scores, config)
     kept = run_dir / "snapshots" / f"G-{score['kimg']:06.0f}.safetensors"

@@ -75,10 +75,17 @@ class _Run:
     """The folder of a run and what is written there."""
 
     def __init__(
-        self, trainer: GanTrainer, folder: Path, origin: Origin, facts: dict[str, Any], shown: Tensor, warn: Warn
+        self,
+        trainer: GanTrainer,
+        folder: Path,
+        origin: Origin,
+        facts: dict[str, Any],
+        shown: Tensor,
+        warn: Warn,
+        use_half: bool,
     ) -> None:
         self.trainer, self.folder, self.origin, self.facts, self.shown = trainer, folder, origin, facts, shown
-        self.warn, self.said = warn, ""
+        self.warn, self.use_half, self.said = warn, use_half, ""
         self.pending: dict[str, list[Tensor]] = defaultdict(list)
         self.started = time.monotonic()
 
@@ -117,7 +124,8 @@ class _Run:
         facts = self.facts | {"kimg": round(trainer.kimg, 3)}
         nets = {"G": trainer.G_ema, "D": trainer.D} | ({"E": trainer.E} if trainer.E else {})
         for letter, net in nets.items():
-            save_net(net, self.folder / "snapshots" / f"{letter}-{name}.safetensors", provenance=facts, use_half=True)
+            path = self.folder / "snapshots" / f"{letter}-{name}.safetensors"
+            save_net(net, path, provenance=facts, use_half=self.use_half)
         return self._pictures(name)
 
     @torch.no_grad()
@@ -235,6 +243,7 @@ def run_training(
     warn: Warn = collapse_warning,
     provenance: Mapping[str, Any] | None = None,
     stage: str = "gan",
+    use_half: bool = True,
 ) -> Generator:
     """Let a trainer take steps until it is over, or go on with those that its folder holds.
 
@@ -253,6 +262,7 @@ def run_training(
         warn: says what looks wrong in numbers, None where nothing does; it is logged and kept in stats.jsonl.
         provenance: as for `train_gan`.
         stage: name of the steps that `on_step` is told.
+        use_half: keep snapshots in 16 bits.
 
     Returns:
         The moving average of the generator.
@@ -270,7 +280,7 @@ def run_training(
         options = write_options(settings, run_dir, origin, facts)
         facts |= {"data_sha256": data.digest, "options": hashlib.sha256(options.encode()).hexdigest()[:12]}
     shown = held_out if held_out is not None else data.pixels[:16].float() / 127.5 - 1
-    run = _Run(trainer, run_dir, origin, facts, shown[:16].to(trainer.device), warn)
+    run = _Run(trainer, run_dir, origin, facts, shown[:16].to(trainer.device), warn, use_half)
 
     def is_due(every_kimg: float, before: float) -> bool:
         if rank():

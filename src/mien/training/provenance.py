@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from mien import __version__
 from mien.training.data import source_digest
 from mien.weights.delta import tensors_digest
 from mien.weights.load import load_net
 
-__all__ = ["made_from", "net_digest", "provenance"]
+__all__ = ["commit", "made_from", "net_digest", "provenance"]
+
+
+@cache
+def commit() -> str:
+    """Return the commit of the code that runs, with -dirty where files differ from it; else mien's version."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return f"mien {__version__}"
 
 
 def net_digest(net: nn.Module) -> str:

@@ -17,6 +17,7 @@ import torch
 
 from mien.atomic import replacing, write_text
 from mien.errors import InputError
+from mien.training.provenance import commit
 
 __all__ = ["Origin", "load_state", "read_options", "save_state", "write_options"]
 
@@ -86,9 +87,9 @@ def save_state(state: Mapping[str, Any], path: Path, origin: Origin) -> None:
 
 
 def write_options(config: Any, run_dir: Path, origin: Origin, facts: Mapping[str, Any] | None = None) -> str:
-    """Write a run's settings (a dataclass), its origin and other facts to its options.json; return what was written."""
+    """Write a run's settings (a dataclass), its origin, the commit and other facts to options.json; return the text."""
     known = {name: value for name, value in origin.facts().items() if name != "fixed"}
-    text = json.dumps(asdict(config) | known | dict(facts or {}), indent=1)
+    text = json.dumps(asdict(config) | known | {"commit": commit()} | dict(facts or {}), indent=1)
     write_text(text, run_dir / OPTIONS)
     return text
 

@@ -28,9 +28,17 @@ from mien.errors import InputError, MissingWeightsError
 from mien.nets.generator import Generator
 from mien.weights.build import refuse
 from mien.weights.checkpoint import Base, Recipe
-from mien.weights.native import FORMAT, SUFFIX, as_half, net_name, read_safetensors
+from mien.weights.native import (
+    FORMAT,
+    SUFFIX,
+    as_half,
+    is_safetensors,
+    net_name,
+    read_safetensors,
+    read_safetensors_recipe,
+)
 
-__all__ = ["CODINGS", "save_difference", "tensors_digest", "whole"]
+__all__ = ["CODINGS", "check_coding", "save_difference", "tensors_digest", "whole"]
 
 CODINGS = ("int8", "fp16", "exact")
 SCALE = ".scale"  # ends the name of the scales [rows] of a tensor in 8 bits
@@ -59,8 +67,8 @@ def _encoded(name: str, now: Tensor, before: Tensor, coding: str) -> dict[str, T
     if coding == "fp16" or difference.ndim < 2:
         return {name: as_half(name, difference)}
     rows = difference.flatten(1)
-    scale = as_half(name, rows.abs().amax(1) / 127)
-    steps = (rows / scale.float().clamp(min=torch.finfo(torch.float16).tiny)[:, None]).round().clamp(-127, 127)
+    scale = rows.abs().amax(1) / 127
+    steps = (rows / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round().clamp(-127, 127)
     return {name: steps.to(torch.int8).view(now.shape), name + SCALE: scale}
 
 
@@ -88,6 +96,22 @@ def _decoded(file: str, stored: Mapping[str, Tensor], base: Mapping[str, Tensor]
 # ---- Files ----------------------------------------------------------------------------------------------------------
 
 
+def check_coding(coding: str, base: Path | None = None) -> None:
+    """Refuse a coding that is none, or a base to which no difference can be read again.
+
+    Raises:
+        InputError: it is not one of `CODINGS`, or the file is not a whole network in mien's own format.
+    """
+    if coding not in CODINGS:
+        raise InputError(f"no coding named {coding!r}", hint=f"known: {', '.join(CODINGS)}")
+    if base is None:
+        return
+    recipe = read_safetensors_recipe(base) if is_safetensors(base) else None
+    if recipe is None or recipe.base is not None:
+        hint = f"make it one: mien models convert {base.name} {base.stem}-whole{SUFFIX}"
+        raise InputError(f"{base.name} cannot be a base: it is no whole network of mien", hint=hint)
+
+
 def save_difference(
     G: Generator,
     path: str | Path,
@@ -110,8 +134,7 @@ def save_difference(
     Raises:
         InputError: an unknown coding, two generators that are built differently, or differences beyond 16 bits.
     """
-    if coding not in CODINGS:
-        raise InputError(f"no coding named {coding!r}", hint=f"known: {', '.join(CODINGS)}")
+    check_coding(coding)
     if type(G) is not type(base) or G.init_kwargs != base.init_kwargs:
         hint = "give the generator that it was trained from, or save it whole"
         raise InputError(f"it is built differently from {base_name}", hint=hint)
