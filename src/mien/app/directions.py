@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mien.edits.directions import AnyDirection, DirectionSet
     from mien.edits.find import FindConfig
 
-__all__ = ["app"]
+__all__ = ["app", "read_directions"]
 
 SCORED = ("interfacegan", "stylespace")
 METHODS = ("sefa", "ganspace", *SCORED)
@@ -37,7 +37,13 @@ File = Annotated[
 ]
 
 
-def _directions(studio: Studio, file: Path | None) -> DirectionSet:
+def read_directions(studio: Studio, file: Path | None) -> DirectionSet:
+    """Read a file of directions, ours or a published one, or the network's own.
+
+    Raises:
+        WeightsError: no such file, or none that can be read.
+        InputError: they were found in another generator.
+    """
     from mien.edits.community import read_community
     from mien.edits.directions import load_directions
 
@@ -225,7 +231,7 @@ def list_(
     from mien.app.studio import Studio
 
     studio = Studio(network, device=device, precision=precision, seed=seed)
-    for name, d in sorted(_directions(studio, file).directions.items()):
+    for name, d in sorted(read_directions(studio, file).directions.items()):
         low, high = d.safe_range
         typer.echo(f"{name}  1 = {d.unit}  {d.place}  {low:g} to {high:g}{_side_effects(name, d)}")
 
@@ -253,7 +259,7 @@ def show(
     from mien.images import grid, save_png
 
     studio = Studio(network, device=device, precision=precision, seed=seed)
-    direction = _directions(studio, file)[name]
+    direction = read_directions(studio, file)[name]
     pictures = []
     for number in seeds:
         code = studio.seed_code(number, psi=psi)

@@ -1,4 +1,4 @@
-"""Commands that measure: how good inversion is on a folder of faces."""
+"""Commands that measure: how good inversion is on a folder of faces, and what directions do to them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.items import check_network, check_outdir, check_stems, for_each
-from mien.app.options import Aligned, Device, Network, Outdir, Precision, Seed, Steps
+from mien.app.items import Failures, check_network, check_outdir, check_stems, for_each
+from mien.app.options import Aligned, Device, Method, Network, Outdir, Precision, Psi, Seed, Steps
 from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
+from mien.app.text import parse_names, parse_numbers, parse_seeds
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,9 +24,19 @@ app = typer.Typer(no_args_is_help=True, help="Measure what mien does on pictures
 COLUMNS = ("mse", "psnr", "perceptual", "ms_ssim", "identity", "seconds")
 
 
-@app.callback()
-def _eval() -> None:
-    """Keep the commands of this group as such, also while there is only one."""
+def _pictures(folder: Path, num: int | None) -> list[Path]:
+    """The pictures of a folder, by name.
+
+    Raises:
+        InputError: no folder, or two pictures of one stem.
+    """
+    from mien.images import PHOTO_SUFFIXES
+
+    if not folder.is_dir():
+        raise InputError(f"no folder at {folder}", hint="give a folder of pictures")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)[:num]
+    check_stems(paths)
+    return paths
 
 
 @app.command()
@@ -52,21 +63,17 @@ def inversion(
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names:
         raise InputError("no methods to compare", hint="say for example --methods encoder,optimize")
-    if not folder.is_dir():
-        raise InputError(f"no folder at {folder}", hint="give a folder of pictures")
+    paths = _pictures(folder, num)
     check_outdir(outdir)
     check_network(network)
 
     from mien.app.evaluate import evaluate_inversion, find_subject
     from mien.app.studio import Studio
-    from mien.images import PHOTO_SUFFIXES
     from mien.inversion.invert import find_method
     from mien.judges import identity_judge, perceptual_judge
 
     for name in names:
         find_method(name)
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)[:num]
-    check_stems(paths)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     subjects: list[Subject] = []
     failures = for_each(paths, "align", lambda path: subjects.append(find_subject(studio, path, aligned=aligned)))
@@ -82,3 +89,69 @@ def inversion(
     note(f"medians of {len(subjects)} faces; looks by {judges[0].name}, identity by {judges[1].name}")
     typer.echo(outdir / "inversion.png")
     failures.finish(len(paths))
+
+
+@app.command()
+def directions(
+    outdir: Outdir,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of photos, or of FFHQ crops; default: invented people.", metavar="DIR")
+    ] = None,
+    people: Annotated[str, typer.Option("--seeds", help="Whom to invent where there is no DIR.")] = "1-24",
+    psi: Psi = 0.7,
+    names: Annotated[str, typer.Option("--names", help="Directions, say smile,age; default: all.")] = "",
+    strengths: Annotated[str, typer.Option("--strengths", help="To move by.")] = "-3,-2,-1,0,1,2,3",
+    file: Annotated[Path | None, typer.Option("--file", help="Of directions; default: the network's.")] = None,
+    num: Annotated[int | None, typer.Option("--num", min=1, help="Only the first so many pictures.")] = None,
+    method: Method = "optimize",
+    steps: Steps = None,
+    aligned: Aligned = False,
+    network: Network = DEFAULT_NETWORK,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+) -> None:
+    """Draw for each direction what it changes against the identity that it costs: directions.png, .html, .json.
+
+    Example: mien eval directions --seeds 1-24 --outdir out/directions
+    """
+    wanted, moves = parse_names(names), parse_numbers(strengths)
+    paths = None if folder is None else _pictures(folder, num)
+    seeds = parse_seeds(people)
+    check_outdir(outdir)
+    check_network(network)
+
+    import torch
+
+    from mien.app.directions import read_directions
+    from mien.app.evaluate import find_subject
+    from mien.app.evaluate_directions import COLUMNS, evaluate_directions, table_lines
+    from mien.app.studio import Studio
+    from mien.edits.directions import DirectionSet
+    from mien.inversion.invert import find_method
+    from mien.latents import sample_ws
+
+    if find_method(method).changes_generator:
+        hint = "take optimize or encoder: all faces are moved in one generator"
+        raise InputError(f"--method {method} changes the generator for each face", hint=hint)
+    studio = Studio(network, device=device, precision=precision, seed=seed)
+    found = read_directions(studio, file)
+    if wanted:
+        found = DirectionSet({name: found[name] for name in wanted}, found.network, found.provenance)
+    with Bars() as bars:
+        if paths is None:
+            ws, failures = sample_ws(studio.G, seeds, truncation_psi=psi), Failures()
+        else:
+            crops: list[torch.Tensor] = []
+            failures = for_each(paths, "align", lambda p: crops.append(find_subject(studio, p, aligned=aligned).img))
+            if not crops:
+                failures.show(len(paths))
+                raise InputError(f"no faces in {folder}", hint="give a folder of photos, or --aligned for crops")
+            codes = studio.invert(torch.cat(crops), method=method, num_steps=steps, on_step=bars)
+            ws = torch.stack([code.ws for code in codes])
+        report = evaluate_directions(studio, found, ws, outdir, strengths=moves, on_step=bars)
+    typer.echo(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    for line in table_lines(report["directions"]):
+        typer.echo(f"| {' | '.join(f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in line)} |")
+    typer.echo(outdir / "directions.html")
+    failures.finish(len(paths or ()))

@@ -14,6 +14,7 @@ __all__ = [
     "parse_classes",
     "parse_layers",
     "parse_names",
+    "parse_numbers",
     "parse_people",
     "parse_point",
     "parse_seeds",
@@ -90,6 +91,21 @@ def parse_names(text: str) -> list[str]:
     ['smile', 'age']
     """
     return list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+
+
+def parse_numbers(text: str) -> list[float]:
+    """Read numbers, each once.
+
+    >>> parse_numbers("-2,0,1.5")
+    [-2.0, 0.0, 1.5]
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise InputError(f"{text!r} are no numbers", hint="write for example -2,0,1.5")
+    return list(dict.fromkeys(numbers))
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, float]:

@@ -153,7 +153,7 @@ def score_direction(
 
     Args:
         probe: the faces to move.
-        name: of the attribute that the direction moves, as the scorer calls it.
+        name: of the attribute that the direction moves, as the scorer calls it; of another, strength and purity are 0.
         direction: the direction.
         others: attributes that ought to stay as they are.
         strengths: to move by; the outermost ones count for `strength`, `purity` and `identity`.
@@ -171,14 +171,15 @@ def score_direction(
     curves = {
         attribute: [scores.change(attribute, probe.before) / probe.spread[attribute] for scores in after]
         for attribute in (name, *others)
+        if attribute in probe.spread
     }
     identities = [scores.likeness(probe.before) for scores in after]
     first, last = int(np.argmin(strengths)), int(np.argmax(strengths))
     change = {attribute: curve[last] - curve[first] for attribute, curve in curves.items()}
     total = float(np.sqrt(sum(value**2 for value in change.values())))
     return DirectionScore(
-        strength=change[name] / (strengths[last] - strengths[first]),
-        purity=max(0.0, change[name]) / total if total else 0.0,
+        strength=change.get(name, 0.0) / (strengths[last] - strengths[first]),
+        purity=max(0.0, change.get(name, 0.0)) / total if total else 0.0,
         identity=(identities[first] + identities[last]) / 2,
         curves=curves,
         identities=identities,
