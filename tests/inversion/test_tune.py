@@ -9,8 +9,8 @@ import torch
 
 from mien.errors import InputError
 from mien.inversion.code import Inversion
-from mien.inversion.personal import personal
 from mien.inversion.objective import Target
+from mien.inversion.personal import personal
 from mien.inversion.tune import TuneConfig, tune, tune_together
 from mien.latents import LatentStats, sample_ws, synthesize
 from mien.losses import squared_error

@@ -150,12 +150,13 @@ class _Role:
 
     def is_in(self, frame: int, image: Image) -> bool:
         """Say whether the person is to be changed in a picture."""
-        return frame in self.codes and is_in_photo(self.quads[frame], image.size)
+        return frame in self.codes and frame in self.quads and is_in_photo(self.quads[frame], image.size)
 
     @property
     def report(self) -> PersonReport:
         raw = {frame: ffhq_quad(face.landmarks) for frame, face in self.track.faces.items()}
-        return PersonReport(len(raw), len(self.codes), jitter_px(raw), jitter_px(self.quads))
+        changed = self.codes.keys() & self.quads.keys()
+        return PersonReport(len(raw), len(changed), jitter_px(raw), jitter_px(self.quads))
 
 
 @dataclass(frozen=True)
@@ -179,14 +180,28 @@ class _Finder:
         return found.ws.cpu()
 
 
+def _is_hidden(track: Track, img: Tensor, find: _Finder) -> bool:
+    """Say whether a crop [1, 3, H, W], where the detector saw nobody, does not show the person either."""
+    if find.means.face_model is None:
+        return False
+    with torch.no_grad():
+        identity = find.means.face_model(img).identity[0].double().cpu().numpy()
+    likeness = track.likeness(identity)
+    return likeness is not None and likeness < find.config.follow.hidden
+
+
 def _find_codes(path: Path, roles: Sequence[_Role], find: _Finder, on_step: Sink) -> None:
     """Read the clip again and give every person the codes of the pictures that they were seen in."""
     size_px, device, gap = find.G.img_resolution, find.G.w_avg.device, find.config.follow.max_gap + 1
     for i, image in _watched(clip_frames(path), "codes", clip_info(path).num_frames, on_step):
         for role in roles:
-            if i not in role.track.faces or not is_in_photo(role.quads[i], image.size):
+            if i not in role.quads or not is_in_photo(role.quads[i], image.size):
                 continue
             img = crop_quad(image, role.quads[i], size_px=size_px).img.to(device)
+            if i not in role.track.faces:
+                if _is_hidden(role.track, img, find):
+                    del role.quads[i]
+                continue
             last = next(reversed(role.codes), -gap - 1)
             role.codes[i] = find(img, role.codes[last] if i - last <= gap else None)
             if i in role.key_frames:

@@ -34,6 +34,7 @@ class FollowConfig:
     min_overlap: float = 0.1  # IoU with the expected box from which a face may be the person
     stranger: float = 0.1  # cosine below which it is somebody else, wherever it is
     reunion: float = 0.4  # cosine from which it is the person, wherever it is
+    hidden: float = 0.25  # cosine below which a bridged picture does not show the person after all
     min_sightings: int = 3  # people seen less often are mistakes of the detector
     centre_sigma: float = 1.0  # pictures, of the Gaussian over the quads' middles
     axes_sigma: float = 3.0  # and over their size and roll
@@ -157,14 +158,17 @@ def spans(frames: Iterable[int], max_gap: int) -> list[list[int]]:
 
 
 def steady(values: Array, sigma: float) -> Array:
-    """Smooth values [T, ...] over time by a Gaussian; at both ends it weighs what there is, so that none are lost."""
-    if sigma == 0:
+    """Smooth values [T, ...] over time by a Gaussian; beyond both ends they go on as a mirror through a point.
+
+    So none are lost, and whatever moves evenly stays as it is.
+    """
+    if sigma == 0 or len(values) == 1:
         return values
-    reach = math.ceil(4 * sigma)
+    reach = math.ceil(3 * sigma)
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    flat = np.column_stack([values.reshape(len(values), -1), np.ones(len(values))])
-    sums = np.stack([np.convolve(column, taps)[reach:-reach] for column in flat.T], axis=1)
-    return (sums[:, :-1] / sums[:, -1:]).reshape(values.shape)
+    padded = np.pad(values.reshape(len(values), -1), ((reach, reach), (0, 0)), "reflect", reflect_type="odd")
+    smooth = np.stack([np.convolve(column, taps / taps.sum(), "valid") for column in padded.T], axis=1)
+    return smooth.reshape(values.shape)
 
 
 def bridged(frames: Sequence[int], values: Array) -> Array:
