@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,6 +25,7 @@ from mien.app import (
     directions,
     drag,
     export,
+    express,
     facespace,
     lab,
     models,
@@ -32,11 +35,12 @@ from mien.app import (
     replay,
     style,
     stylize,
+    swap,
     train,
 )
 from mien.app import eval as evaluation
 from mien.app.items import check_network, check_outdir
-from mien.app.options import Device, Network, Outdir, Precision, Seed
+from mien.app.options import Device, Network, Outdir, Precision, Seed, Track
 from mien.app.screen import Bars, note, show_cursor, show_error, show_unexpected
 from mien.app.settings import DEFAULT_NETWORK
 from mien.errors import Cancelled, MienError
@@ -81,7 +85,7 @@ app = typer.Typer(
     help="Faces with StyleGAN: find, align, invert, edit, paste back.",
 )
 
-for commands in (photos, codes, drag, clip, style, stylize, replay, lab, people, blend, export):
+for commands in (photos, codes, drag, clip, style, express, stylize, swap, replay, lab, people, blend, export):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")
 app.add_typer(pairs.app, name="pairs")
@@ -97,13 +101,29 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
+def _follow(ctx: typer.Context, places: list[str]) -> None:
+    """Let the places hear of every step of the command that follows, as a run of its own."""
+    from mien.track import About, follow
+    from mien.training.provenance import commit
+
+    name = str(ctx.invoked_subcommand)
+    folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    about = About(name, folder, {"command": shlex.join(sys.argv[1:])}, {"commit": commit()})
+    Bars.followers.append(ctx.with_resource(follow(places, about)))
+    ctx.call_on_close(Bars.followers.clear)
+
+
 @app.callback()
 def _common(
+    ctx: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    track: Track = None,
 ) -> None:
+    if track:
+        _follow(ctx, track)
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mien.app.studio import Studio
     from mien.inversion.code import Inversion
 
-__all__ = ["OPERATIONS", "Change", "Drag", "Edit", "Mix", "Style", "apply", "code_of", "draw", "person_of"]
+__all__ = ["OPERATIONS", "Change", "Drag", "Edit", "Express", "Mix", "Style", "apply", "code_of", "draw", "person_of"]
 
 
 def person_of(studio: Studio, code: Inversion) -> Person:
@@ -114,7 +114,40 @@ class Drag(Change):
         return studio.drag(code, starts, goals, config=DragConfig(num_steps=self.num_steps)).inversion
 
 
-OPERATIONS: Mapping[str, type[Change]] = {"edit": Edit, "mix": Mix, "style": Style, "drag": Drag}
+@dataclass(frozen=True, kw_only=True)
+class Express(Change):
+    """Give the face an expression, blendshape => 0..1, or what a direction makes it show; the rest of it stays.
+
+    A preset moves along the direction as published, and holds nothing.
+    """
+
+    shown: Mapping[str, float]
+    strength: float = 1.0
+    direction: str | None = None
+    preset: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.shown) == (self.direction is not None) or (self.preset is not None and self.direction is None):
+            raise InputError("an expression is given by blendshapes or by a direction", hint="see mien express --help")
+
+    def apply(self, studio: Studio, code: Inversion) -> Inversion:
+        from mien.inversion.invert import find_edit
+
+        if self.direction is None:
+            return studio.express(code, self.shown, self.strength)
+        if self.preset is not None:
+            move = find_edit(self.preset)
+            return studio.move_rows(code, self.direction, replace(move, weight=move.weight * self.strength))
+        moved = studio.edit(code, {self.direction: self.strength})
+        return studio.express(code, studio.expression(studio.render(moved)))
+
+    def finish(self, studio: Studio, before: Inversion, img: Tensor) -> Tensor:
+        from mien.edits.expression import held
+
+        return img if self.preset is not None else held(img, studio.render(before))
+
+
+OPERATIONS: Mapping[str, type[Change]] = {"edit": Edit, "mix": Mix, "style": Style, "drag": Drag, "express": Express}
 """Name in a recipe => operation."""
 
 

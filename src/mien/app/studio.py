@@ -22,24 +22,27 @@ from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, PREC
 from mien.edits.blend import MIN_COSINE
 from mien.edits.directions import DirectionSet, load_directions
 from mien.edits.drag import DragConfig, Dragged, Points, drag
+from mien.edits.expression import MOVING, ExpressionConfig, along, express, read, wanted_of
 from mien.edits.looks import Look, find_look
 from mien.edits.spare import face_mask
 from mien.edits.style import decode, restyle
 from mien.edits.style_settings import StyleConfig
 from mien.edits.stylize import Stylized, stylize
+from mien.edits.swap import Swap, SwapConfig, SwapMeans, attribute_moves, swap
 from mien.edits.video import ClipReport, VideoConfig, edit_clip
 from mien.edits.walk import walk
 from mien.errors import InputError, NoFaceError, WeightsError
-from mien.faces.align import Crop, align, paste_change
+from mien.faces.align import Crop, align, paste_back, paste_change
 from mien.faces.detect import Face, detect, load_detector
 from mien.images import resize, save_png, to_pil, to_tensor
 from mien.inversion.code import PERSON_SUFFIX, Inversion, load_inversion, picture_digest, save_inversion
-from mien.inversion.invert import Method, find_method, invert
+from mien.inversion.invert import Method, RowMove, find_method, invert
 from mien.inversion.starts import Means
+from mien.judges import SHIPPED, identity_judge
 from mien.latents import LatentStats, latent_stats, mix, sample_ws, synthesize
 from mien.nets.detector import Detector
 from mien.nets.encoder import Encoder, look
-from mien.nets.features import FaceNet
+from mien.nets.features import EXPRESSIONS, FaceNet
 from mien.nets.generator import Generator
 from mien.nets.precision import exact_float32
 from mien.report import Sink, ignore
@@ -445,6 +448,76 @@ class Studio:
         """Render a code as img [1, 3, H, W] by a generator that is related to the studio's; see `style.decode`."""
         self.check(inversion)
         return decode(inversion, self.G, by, min_cosine=min_cosine)
+
+    def move_rows(self, inversion: Inversion, direction: str, move: RowMove) -> Inversion:
+        """Move some rows along a direction as a published preset says; see `expression.along`."""
+        self.check(inversion)
+        return inversion.with_ws(along(inversion.ws[None], self.directions[direction], move)[0])
+
+    def _reader(self) -> FaceNet:
+        if self.face_net is None:
+            raise InputError("nothing reads expressions: the studio has no face network", hint="give it one")
+        return self.face_net
+
+    @_in_precision
+    def expression(self, img: Tensor) -> dict[str, float]:
+        """Read the expression of img [1, 3, H, H]: blendshape => 0..1, without where the eyes look."""
+        with torch.no_grad():
+            shown = read(self._reader(), img.to(self.device)).expression[0]
+        return {EXPRESSIONS[i]: float(shown[i]) for i in MOVING}
+
+    @_in_precision
+    def express(
+        self,
+        inversion: Inversion,
+        shown: Mapping[str, float],
+        strength: float = 1.0,
+        *,
+        config: ExpressionConfig | None = None,
+        on_step: Sink = ignore,
+    ) -> Inversion:
+        """Give a face the expression `shown`, blendshape => 0..1, where a name without its side is both sides.
+
+        Raises:
+            InputError: an unknown blendshape, or the code of another generator.
+        """
+        with torch.no_grad():
+            own = read(self._reader(), self.render(inversion)).expression
+        options: dict[str, Any] = dict(face_net=self._reader(), stats=self.stats, config=config, on_step=on_step)
+        return express(self.G, [inversion], wanted_of(own, shown, strength), **options)[0]
+
+    @cached_property
+    def swap_means(self) -> SwapMeans:
+        """How faces move, and who says whose face it is: ArcFace where its weights are in the cache, else ours."""
+        judge = identity_judge(device=self.device)
+        describe = None if judge.name == SHIPPED else judge.describe
+        return SwapMeans(self._reader(), attribute_moves(self.G, self._reader()), self.stats, describe)
+
+    @_in_precision
+    def swap(
+        self,
+        sources: Sequence[Inversion],
+        source_img: Tensor,
+        targets: Sequence[Inversion],
+        target_img: Tensor,
+        *,
+        config: SwapConfig | None = None,
+        on_step: Sink = ignore,
+    ) -> list[Swap]:
+        """Put one person, by one or more photos, on each of N targets; codes are best by `editable`. See `edits.swap`.
+
+        Raises:
+            InputError: not one code for each picture, or codes of another generator.
+        """
+        for code in (*sources, *targets):
+            self.check(code)
+        options: dict[str, Any] = dict(means=self.swap_means, config=config, on_step=on_step)
+        found = swap(self.G, sources, source_img.to(self.device), targets, target_img.to(self.device), **options)
+        return [replace(one, code=replace(one.code, network=self.digest, method="swap")) for one in found]
+
+    def paste_swap(self, photo: Image, crop: Crop, swapped: Swap) -> Image:
+        """Put a swapped face into its photo; what lies outside of its mask stays as it is, byte for byte."""
+        return paste_back(photo, crop, swapped.img, within=swapped.within)
 
     def check(self, inversion: Inversion) -> None:
         """Refuse the code of another generator.

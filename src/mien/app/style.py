@@ -131,12 +131,10 @@ def _photos_in(texts: Sequence[str]) -> list[str]:
 
 def _mixing(preset: str, layers: str | None, psi: float | None, *, num_ws: int, keep_colour: bool) -> Mixing:
     """Read what the options say of rows, counted in 18, and strength; the preset says the rest."""
-    from mien.inversion.invert import EDIT_PRESETS
+    from mien.inversion.invert import find_edit
     from mien.latents import PUBLISHED_ROWS, scale_rows
 
-    if preset not in EDIT_PRESETS:
-        raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(EDIT_PRESETS)}")
-    move = EDIT_PRESETS[preset]
+    move = find_edit(preset)
     rows = move.rows(num_ws) if layers is None else scale_rows(parse_layers(layers, PUBLISHED_ROWS), num_ws)
     return Mixing(rows=rows, psi=move.psi if psi is None else psi, keep_colour=keep_colour)
 

@@ -27,7 +27,7 @@ from mien.latents import scale_rows
 from mien.nets.generator import Generator
 from mien.report import Sink, ignore
 
-__all__ = ["EDIT_PRESETS", "PRESETS", "REFINEMENTS", "Method", "RowMove", "find_method", "invert"]
+__all__ = ["EDIT_PRESETS", "PRESETS", "REFINEMENTS", "Method", "RowMove", "find_edit", "find_method", "invert"]
 
 Stage = ProjectConfig | TuneConfig | HybridConfig
 """Settings of one refinement; their type says which one."""
@@ -75,6 +75,7 @@ def _seeded(stage: Stage, seed: int) -> Stage:
 
 
 PIVOT = ProjectConfig(num_steps=60, noise_lr=0.0)
+EDITABLE = replace(PIVOT, offset_weight=0.4, prior_weight=0.2)
 REFINEMENTS: Mapping[str, tuple[Stage, ...]] = {
     "none": (),
     "w": (ProjectConfig(space="w", offset_weight=0.0),),
@@ -125,6 +126,8 @@ PRESETS: Mapping[str, Method] = {
     "iterative": Method("iterative"),
     "pti": Method("auto", REFINEMENTS["pti"]),
     "hybrid": Method("auto", REFINEMENTS["hybrid"]),
+    "pivot": Method("auto", (EDITABLE,)),
+    "editable": Method("auto", (EDITABLE, TuneConfig())),
     "stylegan2-projector": Method("average", (PAPER,)),
     "pti-paper": Method(
         "average",
@@ -144,8 +147,9 @@ PRESETS: Mapping[str, Method] = {
     "lab-projection": Method("auto", (_lab(0.5, 1.0, 0.0),)),
     "lab-swap": Method("auto", (_lab(1.0, 2.0, 1.0),)),
 }
-"""Name => method. `optimize`, `pti` and `hybrid` have settings of our own, chosen on people held out; the others have
-those of their sources: Karras et al. 2020, App. D; Roich et al. 2021 as its code has them; a face lab's course work.
+"""Name => method. `optimize`, `pti` and `hybrid` have settings of our own, chosen on people held out; `pivot` stays where
+the mapping's codes are, so that large edits look natural, and `editable` tunes weights there; the others have those of
+their sources: Karras et al. 2020, App. D; Roich et al. 2021 as its code has them; a face lab's course work.
 Where a source compares by LPIPS or ArcFace, the face network that is given takes their place."""
 
 
@@ -178,6 +182,17 @@ EDIT_PRESETS: Mapping[str, RowMove] = {
     "lab-style": RowMove(first=9, last=17, psi=0.1),
     "lab-emotion": RowMove(first=4, last=9, psi=0.7, weight=15.0),
 }
+
+
+def find_edit(name: str) -> RowMove:
+    """Return the edit of a preset's name.
+
+    Raises:
+        InputError: no such preset.
+    """
+    if name not in EDIT_PRESETS:
+        raise InputError(f"no preset named {name!r}", hint=f"known: {', '.join(EDIT_PRESETS)}")
+    return EDIT_PRESETS[name]
 
 
 def find_method(name: str) -> Method:
