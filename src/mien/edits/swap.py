@@ -55,12 +55,12 @@ class SwapConfig(Schedule):
     num_samples: int = 512  # of the generator, that tell how pose and expression move
     ridge: float = 0.3  # shrinkage of their linear model
     reach: float = 2.5  # farthest first move of one attribute
-    sigma: float = 0.15  # of the low-pass that light and colour are matched by, in sides of the crop
-    inner: float = 0.9  # the face is the source's up to here, 1 being the target's outline,
-    outer: float = 1.1  # and the photo is the target's from here on
+    sigma: float = 0.12  # of the low-pass that light and colour are matched by, in sides of the crop
+    inner: float = 0.93  # the face is the source's up to here, 1 being the target's outline,
+    outer: float = 1.2  # and the photo is the target's from here on
     identity_weight: float = 1.0  # one minus the cosine
     pose_weight: float = 1.0  # mean square, in units of 10 degrees
-    expression_weight: float = 2.0  # mean absolute difference of blendshapes
+    expression_weight: float = 4.0  # mean absolute difference of blendshapes
     colour_weight: float = (
         0.2  # mean absolute difference of low frequencies inside of the face, before they are matched
     )
@@ -331,7 +331,7 @@ def swap(
         G: the generator; nothing of it is changed.
         sources: codes of K photos of one person, best with an editable pivot and tuned weights.
         source_img: [K, 3, H, W] in [-1, 1], the photos' crops.
-        targets: codes of the N targets; their renders tell what hides a face.
+        targets: codes of the N targets, best editable ones too: what they do not show hides a face.
         target_img: [N, 3, H, W] in [-1, 1], the targets' crops.
         means: what to work with.
         config: settings.
@@ -347,7 +347,7 @@ def swap(
     with torch.no_grad():
         identity = F.normalize(means.identity(source_img).mean(0, keepdim=True), dim=1)
         from_values, values = (attributes(means.face_net, img) for img in (source_img, target_img))
-        seen = visible(target_img, torch.cat([code.render(G) for code in targets]))
+        seen = visible(target_img, torch.cat([code.code_alone().render(G) for code in targets]))
     nearest = ((values[:, None] - from_values) / means.moves.units).square().sum(2).argmin(1)  # [N]
     done: dict[int, Swap] = {}
     for k in range(len(sources)):

@@ -21,7 +21,7 @@ CENTRE, HALF = (0.5, 0.602), (0.275, 0.33)  # of the outline, in sides of the cr
 UPPER_POWER, LOWER_POWER = 3.0, 2.0  # a broad forehead, a round chin
 LEAN, LEAN_AT_ENDS = -0.0048, 0.0010  # sides of the crop that the outline moves per degree of yaw, at the ears and ends
 COARSEST = 8  # cells a side at which the pyramid ends
-HIDDEN = (0.35, 0.7)  # residual, on the scale of img, from which something hides the face and from which it surely does
+HIDDEN = (0.25, 0.4)  # residual of 0..2 where something may hide the face, and where it does; faces leave up to 0.2
 RESIDUAL_SIGMA = 0.03  # of the residual's blur, in sides of the crop
 
 

@@ -1,0 +1,242 @@
+"""`mien swap` and `mien swap-matrix`: one person's face on another's photo, and everybody's on everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.app.items import Failures, check_network, check_out, check_stems, for_each
+from mien.app.options import Aligned, Device, FaceIdx, Network, Out, Precision, Seed, Steps
+from mien.app.screen import Bars, note
+from mien.app.settings import DEFAULT_NETWORK
+from mien.app.subjects import Subjects, check_subjects, crops_of, is_photo
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from mien.app.studio import Studio
+    from mien.edits.swap import Swap, SwapConfig
+    from mien.faces.align import Crop
+    from mien.inversion.code import Inversion
+    from mien.report import Sink
+
+__all__ = ["METHOD", "TILE_PX", "Sitter", "app", "everybody", "matrix", "sitter", "sitters_of"]
+
+METHOD, TARGET_METHOD = "editable", "pivot"
+TILE_PX = 192
+
+Method = Annotated[str, typer.Option("--method", help="How the source is inverted; editable keeps edits natural.")]
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True, eq=False)
+class Sitter:
+    """A face that takes part: its name, img [1, 3, H, W] at the generator's side, its picture and where it is there."""
+
+    name: str
+    img: Tensor
+    picture: Image
+    crop: Crop
+
+
+def sitter(studio: Studio, text: str, *, aligned: bool, face: int | None = None, size_px: int | None = None) -> Sitter:
+    """Find a face of a photo, by default the largest; an aligned picture, a code or a seed is a face as it is.
+
+    Args:
+        studio: that finds faces and renders codes.
+        text: a photo, a code's file, or seed:N.
+        aligned: pictures are FFHQ crops already.
+        face: number of the face in its photo.
+        size_px: cut the photo down to the crop, at this side.
+
+    Raises:
+        NoFaceError: no face, or none of that number.
+    """
+    from mien.images import open_photo
+
+    path = Path(text)
+    if aligned or not is_photo(text):
+        with Bars() as bars:
+            picture = open_photo(path) if is_photo(text) else studio.picture(Subjects(studio, bars).code(text))
+        return _whole(studio, path.stem, picture)
+    photo = open_photo(path)
+    if size_px is not None:
+        return _whole(
+            studio, path.stem, studio.align(photo, size_px=size_px, source=path.name, face=face or 0)[0].image
+        )
+    (img, crop), *_ = crops_of(studio, photo, path, aligned=False, face=face or 0)
+    assert crop is not None
+    return Sitter(path.stem, img, photo, crop)
+
+
+def _whole(studio: Studio, name: str, picture: Image) -> Sitter:
+    """Take a square picture as the crop that it is."""
+    import numpy as np
+
+    from mien.faces.align import crop_quad
+
+    img, side = studio.aligned(picture, source=name), picture.width
+    quad = np.array([[0.0, 0], [0, side], [side, side], [side, 0]])
+    return Sitter(name, img, picture, crop_quad(picture, quad, size_px=studio.G.img_resolution, source=name))
+
+
+@app.command()
+def swap(
+    source: Annotated[str, typer.Argument(help="Whose face: a photo, a code or seed:N.", metavar="SOURCE")],
+    target: Annotated[str, typer.Argument(help="On whose photo; likewise.", metavar="TARGET")],
+    out: Out,
+    more: Annotated[
+        list[str] | None, typer.Option("--source", help="Another photo of the source; identities are averaged.")
+    ] = None,
+    face: FaceIdx = None,
+    method: Method = METHOD,
+    steps: Steps = None,
+    aligned: Aligned = False,
+    network: Network = DEFAULT_NETWORK,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+) -> None:
+    """Put the face of SOURCE on the largest face (or --face) of TARGET, whose pose, expression and light stay.
+
+    Example: mien swap anna.jpg bert.jpg --out anna-as-bert.png
+    """
+    check_subjects(out, target, source, *(more or []), method=method, network=network, face=face, aligned=aligned)
+    import torch
+
+    from mien.app.studio import Studio
+    from mien.images import save_png
+
+    studio = Studio(network, device=device, precision=precision, seed=seed)
+    texts = [source, *(more or [])]
+    onto = sitter(studio, target, aligned=aligned, face=face)
+    faces = [sitter(studio, text, aligned=aligned) for text in texts]
+    with Bars() as bars:
+        bars.say("source")
+        readers = Subjects(studio, bars, method=method, aligned=aligned)
+        codes = [
+            readers.invert(one.img)[0] if is_photo(text) else readers.code(text)
+            for text, one in zip(texts, faces, strict=True)
+        ]
+        bars.say("target")
+        behind = studio.invert(onto.img, method=TARGET_METHOD, on_step=bars)
+        bars.say("")
+        img = torch.cat([one.img for one in faces])
+        (swapped,) = studio.swap(codes, img, behind, onto.img, config=config_of(steps, seed), on_step=bars)
+    save_png(studio.paste_swap(onto.picture, onto.crop, swapped), out)
+    typer.echo(out)
+
+
+def config_of(steps: int | None, seed: int) -> SwapConfig:
+    """Return the settings of a swap, with another number of steps where one is given."""
+    from mien.edits.swap import SwapConfig
+
+    return SwapConfig(seed=seed) if steps is None else SwapConfig(num_steps=steps, seed=seed)
+
+
+# ---- Everybody on everybody -----------------------------------------------------------------------------------------
+
+
+def sitters_of(studio: Studio, folder: Path, *, aligned: bool, num: int | None = None) -> tuple[list[Sitter], Failures]:
+    """Find the largest face of every picture of a folder; those that fail are left out and reported.
+
+    Raises:
+        InputError: no folder, or fewer than two faces.
+    """
+    from mien.images import PHOTO_SUFFIXES
+
+    if not folder.is_dir():
+        raise InputError(f"no folder at {folder}", hint="give a folder with one photo of each person")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)[:num]
+    check_stems(paths)
+    found: list[Sitter] = []
+    failures = for_each(
+        paths, "align", lambda path: found.append(sitter(studio, str(path), aligned=aligned, size_px=TILE_PX))
+    )
+    if len(found) < 2:
+        failures.show(len(paths))
+        faces = "1 face" if len(found) == 1 else "no faces"
+        raise InputError(f"{folder} shows {faces}", hint="a swap needs two photos with a face each")
+    return found, failures
+
+
+Swapped = Callable[[int, int, "Swap", "Image"], None]
+"""Hears of source i on target k: what was found, and the picture that it makes."""
+
+
+def everybody(
+    studio: Studio,
+    people: Sequence[Sitter],
+    codes: Sequence[Inversion],
+    on_swap: Swapped,
+    *,
+    config: SwapConfig,
+    on_step: Sink,
+) -> None:
+    """Put everybody on everybody else."""
+    import torch
+
+    for i, one in enumerate(people):
+        others = [k for k in range(len(people)) if k != i]
+        img = torch.cat([people[k].img for k in others])
+        found = studio.swap([codes[i]], one.img, [codes[k] for k in others], img, config=config, on_step=on_step)
+        for k, swapped in zip(others, found, strict=True):
+            on_swap(i, k, swapped, studio.paste_swap(people[k].picture, people[k].crop, swapped))
+
+
+def matrix(people: Sequence[Sitter], swapped: Mapping[tuple[int, int], Image]) -> Image:
+    """Draw the figure: rows are whose face, columns on whose photo, the diagonal the photos themselves."""
+    import PIL.Image
+
+    from mien.images import grid
+
+    names, num = [one.name[:16] for one in people], len(people)
+    tiles = [swapped.get((i, k), people[i].picture) for i in range(num) for k in range(num)]
+    shown = [tile.resize((TILE_PX, TILE_PX), PIL.Image.Resampling.BICUBIC) for tile in tiles]
+    return grid(shown, row_labels=names, col_labels=names)
+
+
+@app.command("swap-matrix")
+def swap_matrix(
+    folder: Annotated[Path, typer.Argument(help="Folder with one photo of each person.", metavar="DIR")],
+    out: Out,
+    steps: Steps = None,
+    aligned: Aligned = False,
+    network: Network = DEFAULT_NETWORK,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+) -> None:
+    """Put everybody's face on everybody's photo: rows are whose face, columns on whose photo.
+
+    Example: mien swap-matrix friends --out matrix.png
+    """
+    check_out(out)
+    check_network(network)
+    import torch
+
+    from mien.app.studio import Studio
+    from mien.images import save_png
+
+    studio = Studio(network, device=device, precision=precision, seed=seed)
+    people, failures = sitters_of(studio, folder, aligned=aligned)
+    pictures: dict[tuple[int, int], Image] = {}
+    with Bars() as bars:
+        codes = studio.invert(torch.cat([one.img for one in people]), method=METHOD, on_step=bars)
+
+        def keep(i: int, k: int, _swapped: Swap, picture: Image) -> None:
+            pictures[i, k] = picture
+            bars.say(f"{people[i].name}:")
+
+        everybody(studio, people, codes, keep, config=config_of(steps, seed), on_step=bars)
+    save_png(matrix(people, pictures), out)
+    note(f"{len(people)} people; the diagonal shows their photos")
+    typer.echo(out)
+    failures.finish(len(people) + len(failures.of))
