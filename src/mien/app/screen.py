@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import traceback
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from mien.errors import MienError
-from mien.report import Step
+from mien.report import Sink, Step
 
 __all__ = ["Bars", "note", "show_cursor", "show_error", "show_unexpected"]
 
@@ -62,8 +62,10 @@ def show_unexpected(err: BaseException) -> None:
 class Bars:
     """A sink that draws one bar for every stage; use it as a context, then call it with steps.
 
-    The numbers of a step that are worth a look (its loss) stand behind the bar.
+    The numbers of a step that are worth a look (its loss) stand behind the bar. `followers` hear of every step, too.
     """
+
+    followers: ClassVar[list[Sink]] = []  # what `mien --track` opened, for the length of one command
 
     def __init__(self, *, prefix: str = "") -> None:
         self._prefix = prefix
@@ -99,3 +101,5 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name.replace("[", r"\["), total=step.total, numbers=numbers)
         self._progress.update(self._tasks[name], completed=step.done, total=step.total, numbers=numbers)
+        for tell in self.followers:
+            tell(step)
