@@ -34,6 +34,9 @@ def lab(
     cycles: Annotated[int, typer.Option("--cycles", min=0, help="Of the space of faces, 0 = straight blends.")] = 2,
     blends: Annotated[int, typer.Option("--blends", min=0, max=100, help="Drawn by the seed.")] = 7,
     frames: Annotated[int, typer.Option("--frames", min=2, max=1000, help="Of each morph to the next person.")] = 24,
+    edit_steps: Annotated[
+        int | None, typer.Option("--edit-steps", min=1, help="Of each expression and swap, by default their own.")
+    ] = None,
     method: Method = "optimize",
     steps: Steps = None,
     aligned: Aligned = False,
@@ -60,7 +63,7 @@ def lab(
     from mien.judges import identity_judge, perceptual_judge
 
     find_method(method)
-    config = LabConfig(method=method, steps=steps, cycles=cycles, blends=blends, frames=frames)
+    config = LabConfig(method=method, steps=steps, cycles=cycles, edit_steps=edit_steps, blends=blends, frames=frames)
     names = names_of(styles or STYLES)
     studio = Studio(network, device=device, precision=precision, seed=seed)
     failures = Failures()
@@ -85,7 +88,7 @@ def lab(
             config,
             bars,
         )
-        report = write_report(made, title=f"Face lab: {folder.resolve().name}", failures=failures.of)
+        report = write_report(made, folder, failures.of)
     for figure in report["figures"].values():
         for said in figure["notes"]:
             note(f"warning: {said}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,15 @@ def _chapter(part: Part, outdir: Path) -> Chapter:
     return Chapter(part.key, part.title, [*parts, *part.html])
 
 
-def _failures(failures: Mapping[str, MienError]) -> list[Chapter]:
-    if not failures:
-        return []
-    said = [paragraph(f"{err.message}. {err.hint}".rstrip(". ") + ".", kind="bad") for err in failures.values()]
-    return [Chapter("failures", "Left out", said)]
+def _failures(failures: Mapping[str, MienError], folder: Path) -> list[dict[str, str]]:
+    """Return what was left out and why, without saying where the folder lies."""
+    inside = f"{folder}{os.sep}"
+    return [{"error": err.message.replace(inside, ""), "hint": err.hint} for err in failures.values()]
+
+
+def _left_out(failures: Sequence[Mapping[str, str]]) -> list[Chapter]:
+    said = [paragraph(f"{one['error']}: {one['hint']}", kind="bad") for one in failures]
+    return [Chapter("failures", "Left out", said)] if said else []
 
 
 def _making(lab: Lab) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def _made(making: Mapping[str, Any]) -> Chapter:
     return Chapter("making", "How it was made", [table(said), link("report.json", "Every number, seed and hash")])
 
 
-def write_report(lab: Lab, *, title: str, failures: Mapping[str, MienError]) -> dict[str, Any]:
+def write_report(lab: Lab, folder: Path, failures: Mapping[str, MienError]) -> dict[str, Any]:
     """Run the stages of a lab and write `index.html`, `report.json` and `figures/` into its folder.
 
     What was made already of the same photos, weights and settings is kept, so that the same call goes on after it was
@@ -107,7 +112,7 @@ def write_report(lab: Lab, *, title: str, failures: Mapping[str, MienError]) -> 
 
     Args:
         lab: people, networks, settings.
-        title: of the page.
+        folder: that the people were read from.
         failures: name of an input => why it was left out.
     """
     chapters, numbers, seconds = [], dict[str, Any](), dict[str, float]()
@@ -119,11 +124,10 @@ def write_report(lab: Lab, *, title: str, failures: Mapping[str, MienError]) -> 
         numbers[part.key] = {**part.numbers, "notes": list(part.notes)}
         seconds[part.key] = round(time.monotonic() - begin, 2)
     lab.on_step(Step("lab", len(STAGES), len(STAGES)))
-    said = {name: {"error": err.message, "hint": err.hint} for name, err in failures.items()}
-    making = _making(lab)
+    title, making, said = f"Face lab: {folder.resolve().name}", _making(lab), _failures(failures, folder)
     report = {"title": title, "making": making, "figures": numbers, "failures": said, "seconds": seconds}
     write_text(json.dumps(report, indent=1) + "\n", lab.outdir / "report.json")
-    chapters += [*_failures(failures), _made(making)]
+    chapters += [*_left_out(said), _made(making)]
     text = (
         f"Made by mien {__version__} with {lab.studio.network.stem}, {lab.studio.G.img_resolution} px, on one machine."
     )

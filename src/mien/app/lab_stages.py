@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,13 +22,13 @@ from torch import Tensor
 
 from mien.app.evaluate import EVAL_PX, Subject, measure
 from mien.app.lab_people import Photo, Someone
-from mien.app.page import chart, rows, slug
+from mien.app.page import chart, folded, rows, slug
 from mien.app.studio import Studio
 from mien.atomic import write_text
-from mien.edits import facespace
+from mien.edits import expression, facespace
 from mien.errors import InputError, MissingExtraError
 from mien.images import resize, to_pil
-from mien.inversion.code import CODE_SUFFIXES, Inversion, load_inversion, picture_digest
+from mien.inversion.code import CODE_SUFFIXES, PERSON_SUFFIX, Inversion, load_inversion, picture_digest, save_inversion
 from mien.inversion.invert import EDIT_PRESETS
 from mien.judges import Identity, Perceptual
 from mien.report import Sink, Step, ignore
@@ -37,7 +38,8 @@ __all__ = ["STAGES", "Lab", "LabConfig", "Part", "Picture"]
 
 STRIP = 7  # pictures of a morph from one person to the next
 RAMP = 9  # weights of one person at which a blend is measured
-NUMBERS = ("mse", "psnr", "perceptual", "ms_ssim", "identity")
+SIDES = "On the left the renders; on the right the same change in the photo itself, whose detail stays."
+NUMBERS = {"mse": "MSE", "psnr": "PSNR, dB", "perceptual": "perceptual", "ms_ssim": "MS-SSIM", "identity": "identity"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class LabConfig:
     method: str = "optimize"  # of inversion
     steps: int | None = None  # of its last refinement, by default its own
     cycles: int = 2  # of the space of faces, 0 = straight blends
+    edit_steps: int | None = None  # of expressions and swaps, by default their own
     blends: int = 6  # chosen by the seed, beside the even one
     frames: int = 24  # of the morph from one person to the next
 
@@ -112,7 +115,8 @@ class Lab:
         """Invert a photo unless that is done, and return how near the projection is."""
         subject = Subject(slug(photo.path.stem), photo.subject.picture, photo.subject.img)
         judges = {"looks": self.looks, "identity": self.identity}
-        return measure(self.studio, subject, self.config.method, self.config.steps, self.place(someone), judges)
+        found = measure(self.studio, subject, self.config.method, self.config.steps, self.place(someone), judges)
+        return {key: found[key] for key in NUMBERS}
 
     def code(self, someone: Someone, photo: Photo | None = None) -> Inversion:
         """Return the code of a photo that was projected, by default the person's best."""
@@ -190,43 +194,120 @@ def projections(lab: Lab) -> Part:
         for name, photos in numbers.items()
         for file, found in photos.items()
     ]
-    shown = rows(["", "", *NUMBERS], [["median", "", *middle.values()], *body])
+    shown = [rows(["", *NUMBERS.values()], [["median", *middle.values()]])]
+    shown.append(folded("Every photo's numbers", rows(["", "", *NUMBERS.values()], body)))
     text = (
         f"Each photo and what the generator makes of its code, found by {lab.config.method}. Compared at {EVAL_PX} px: "
-        f"looks by {lab.looks.name}, identity by {lab.identity.name}."
+        f"looks by {_name(lab.looks.name)}, identity by {_name(lab.identity.name)}."
     )
-    return Part("projections", "Projections", text, lines, {"median": middle, "people": numbers}, [shown])
+    return Part("projections", "Projections", text, lines, {"median": middle, "people": numbers}, shown)
+
+
+def _name(judge: str) -> str:
+    return "mien's own face network" if judge == "shipped" else judge
 
 
 def styles(lab: Lab) -> Part:
     """Everybody in the colour, light and texture of other pictures."""
     move = EDIT_PRESETS["lab-style"]
     chosen = move.rows(lab.studio.G.num_ws)
-    head = [None, *(Picture(lab.studio.picture(code), name, is_head=True) for name, code in lab.styles.items())]
-    lines: list[list[Picture | None]] = [head]
+    lines: list[list[Picture | None]] = [
+        [None, *(Picture(lab.studio.picture(code), name, is_head=True) for name, code in lab.styles.items())]
+    ]
     numbers: dict[str, dict[str, float]] = {}
     for someone in lab.people:
         code = lab.code(someone)
-        before = lab.studio.render(code)
-        line: list[Picture | None] = [Picture(lab.studio.picture(code), someone.name, is_head=True)]
-        numbers[someone.name] = {}
-        for name, style in lab.styles.items():
-            img = lab.studio.render(lab.studio.restyle(code, style, chosen, move.psi))
-            numbers[someone.name][name] = kept = lab.likeness(img, before)
-            line.append(Picture(to_pil(img)[0], text=f"identity kept {kept:.2f}"))
+        found = {
+            name: lab.studio.render(lab.studio.restyle(code, style, chosen, move.psi))
+            for name, style in lab.styles.items()
+        }
+        line, numbers[someone.name] = _changed(lab, someone, found)
         lines.append(line)
     text = (
-        f"Rows {chosen[0]} to {chosen[-1]} of each code from the style above, {move.psi:.0%} of their own kept: "
-        "pose and shape stay the person's, colour, light and texture become the style's."
+        f"Rows {chosen[0]} to {chosen[-1]} of each code from the style above, {move.psi:.0%} of their own kept: pose "
+        f"and shape stay the person's, colour, light and texture become the style's. {SIDES}"
     )
     facts = {"rows": chosen, "psi": move.psi, "identity_kept": numbers}
     return Part("styles", "Styles", text, lines, facts)
 
 
-def _inputs(lab: Lab) -> dict[str, Any]:
-    """What everything that is made of everybody depends on."""
-    codes = [picture_digest(lab.code(someone).ws) for someone in lab.people]
-    pictures = [someone.best.digest for someone in lab.people]
+def _changed(lab: Lab, someone: Someone, found: Mapping[str, Tensor]) -> tuple[list[Picture | None], dict[str, float]]:
+    """Show a person's projection and its changes, then the photo and the same changes in it; how much identity is kept.
+
+    Args:
+        lab: that they are in.
+        someone: the person.
+        found: name => img [1, 3, H, H] of the changed code.
+    """
+    before = lab.studio.render(lab.code(someone))
+    kept = {name: lab.likeness(img, before) for name, img in found.items()}
+    line: list[Picture | None] = [Picture(to_pil(before)[0], someone.name, "projection", is_head=True)]
+    line += [Picture(to_pil(img)[0], text=f"identity kept {kept[name]:.2f}") for name, img in found.items()]
+    line.append(Picture(_original(someone.best), someone.name, "photo", is_head=True))
+    line += [Picture(lab.in_photo(someone, img), text=name) for name, img in found.items()]
+    return line, kept
+
+
+def expressions(lab: Lab) -> Part:
+    """Everybody with the expressions of three emotions."""
+    config = expression.ExpressionConfig()
+    if lab.config.edit_steps is not None:
+        config = replace(config, num_steps=lab.config.edit_steps)
+    total = len(lab.people) * len(expression.EMOTIONS)
+    lines: list[list[Picture | None]] = []
+    kept: dict[str, dict[str, float]] = {}
+    missing: dict[str, dict[str, dict[str, float]]] = {}
+    for i, someone in enumerate(lab.people):
+        code, found = lab.code(someone), dict[str, Tensor]()
+        missing[someone.name] = {}
+        for j, (emotion, shown) in enumerate(expression.EMOTIONS.items()):
+            lab.on_step(Step("expressions", i * len(expression.EMOTIONS) + j, total))
+            path = lab.outdir / "expressions" / slug(someone.name) / f"{emotion}{PERSON_SUFFIX}"
+            inputs = _inputs(lab, [someone]) | {"shown": shown, "config": asdict(config)}
+            make = partial(lab.studio.express, code, shown, config=config, on_step=lab.on_step)
+            changed = _kept_code(path, inputs, make)
+            found[emotion] = lab.studio.render(changed)
+            missing[someone.name][emotion] = {
+                "before": _missing(lab, code, shown),
+                "after": _missing(lab, changed, shown),
+            }
+        line, kept[someone.name] = _changed(lab, someone, found)
+        lines.append(line)
+    lab.on_step(Step("expressions", total, total))
+    text = f"The blendshapes of each emotion, reached by a move of the code; identity and pose are held. {SIDES}"
+    body = [
+        [name, emotion, value["before"], value["after"], kept[name][emotion]]
+        for name, emotions in missing.items()
+        for emotion, value in emotions.items()
+    ]
+    head = ["", "", "missing before", "after", "identity kept"]
+    shown_below = folded("How far each expression was, and is", rows(head, body))
+    facts = {"missing": missing, "identity_kept": kept, "config": asdict(config)}
+    return Part("expressions", "Expressions", text, lines, facts, [shown_below])
+
+
+def _missing(lab: Lab, code: Inversion, shown: Mapping[str, float]) -> float:
+    """Return how far a face is from an expression: the mean difference of the blendshapes that make it."""
+    seen = lab.studio.expression(lab.studio.render(code))
+    return float(
+        np.mean([abs(seen[name] - value) for key, value in shown.items() for name in seen if name.startswith(key)])
+    )
+
+
+def _kept_code(path: Path, inputs: Mapping[str, Any], make: Callable[[], Inversion]) -> Inversion:
+    """Return a code, made now, or kept from before when it was made of the same."""
+    if _is_kept(path, inputs):
+        return load_inversion(path)
+    code = make()
+    save_inversion(code, path)
+    write_text(json.dumps(inputs), path.with_suffix(".json"))
+    return code
+
+
+def _inputs(lab: Lab, people: Sequence[Someone]) -> dict[str, Any]:
+    """What everything that is made of some people depends on."""
+    codes = [picture_digest(lab.code(someone).ws) for someone in people]
+    pictures = [someone.best.digest for someone in people]
     return {"weights": lab.studio.weights(), "seed": lab.studio.seed, "codes": codes, "pictures": pictures}
 
 
@@ -242,7 +323,7 @@ def _space(lab: Lab) -> facespace.FaceSpace:
     """Fit the space of the lab's people, or read it if it was fitted already."""
     studio, path = lab.studio, lab.outdir / "facespace.safetensors"
     config = facespace.FaceSpaceConfig(num_cycles=lab.config.cycles, seed=studio.seed)
-    inputs = _inputs(lab) | {"config": asdict(config)}
+    inputs = _inputs(lab, lab.people) | {"config": asdict(config)}
     if _is_kept(path, inputs):
         return facespace.load_facespace(path).to(studio.device)
     space = facespace.fit(
@@ -367,5 +448,5 @@ def _for_video(image: Image) -> Image:
     return image.resize((side, side), PIL.Image.Resampling.BICUBIC)
 
 
-STAGES: Sequence[Callable[[Lab], Part]] = (originals, projections, styles, blends, morphs)
+STAGES: Sequence[Callable[[Lab], Part]] = (originals, projections, styles, expressions, blends, morphs)
 """In the order of the report; each needs those before it."""

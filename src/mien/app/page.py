@@ -16,6 +16,7 @@ __all__ = [
     "Shown",
     "bars",
     "chart",
+    "folded",
     "link",
     "page",
     "paragraph",
@@ -134,6 +135,11 @@ def rows(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
     top = "".join(f"<th>{words(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{words(v)}</td>" for v in line) + "</tr>" for line in lines)
     return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'
+
+
+def folded(summary: str, inside: str) -> str:
+    """What is only seen when it is opened; printed pages leave it closed."""
+    return f"<details><summary>{words(summary)}</summary>{inside}</details>"
 
 
 def bars(shares: Mapping[str, float]) -> str:
