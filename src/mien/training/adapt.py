@@ -83,7 +83,7 @@ class AdaptConfig:
     structure_px: int = 16  # at this side.
     identity_weight: float = 0.0  # Of the distance in identity to it, by our face network.
     critic_weight: float = 0.0  # Of a second critic, on our face network's maps.
-    lr: float = 0.001  # Adam, (0, 0.99), G;
+    lr: float = 0.0005  # Adam, (0, 0.99), G;
     discriminator_lr: float = 0.001
     warmup_kimg: float = 0.5  # In which the rates rise from nothing: the optimisers know nothing of these networks yet.
     r1_gamma: float = 0.5
@@ -127,7 +127,7 @@ class AdaptConfig:
 
 
 ADAPT_PRESETS = {
-    "drawing": AdaptConfig(),
+    "drawing": AdaptConfig(identity_weight=0.5, critic_weight=1.0),
     "cartoon-bot": AdaptConfig(
         batch_size=16,
         is_mapping_frozen=False,
@@ -146,8 +146,11 @@ ADAPT_PRESETS = {
         least_diversity=0.0,
     ),
 }
-"""Settings by name. `cartoon-bot` is the fine-tune behind the published StyleGAN3 cartoon blends: 160 kimg in batches
-of 16, R1 6.6, NVIDIA's rates, ADA at its speed of a resumed run, nothing frozen, nothing held to the source."""
+"""Settings by name. `drawing` is for some hundred pictures of a style, with the help of our face network.
+
+`cartoon-bot` is the fine-tune behind the published StyleGAN3 cartoon blends: 160 kimg in batches of 16, R1 6.6, NVIDIA's
+rates, ADA at its speed of a resumed run, nothing frozen, nothing held to the source.
+"""
 
 
 # ---- Parts ----------------------------------------------------------------------------------------------------------
