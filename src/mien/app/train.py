@@ -318,7 +318,7 @@ def directions(
     track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Find smile, age and yaw in a generator; lay them beside it as directions-<its name>.safetensors to use them.
+    """Find smile, age, yaw and more in a generator; lay them beside it as directions-<its name>.safetensors to use them.
 
     Example: mien train directions --run-dir runs/directions --network my.safetensors
     """

@@ -47,6 +47,7 @@ class FindConfig:
     num_probes: int = 32  # faces that rows, length and range are tried on
     truncation_psi: float = 0.7  # of those samples and faces; without it some are none
     batch_size: int = 32
+    unit_strength: float = 0.5  # at which the unit is measured: near the face, since smiles end at 0 and 1
     probe_strength: float = 1.5  # at which ranges of rows are compared
     largest_stretch: float = 4.5  # of the linear model's move, where renders answer less than the model says
     least_effect: float = 0.8  # of a range of rows, standard deviations per unit
@@ -125,13 +126,15 @@ class Trial(Generic[Kind]):
 
 
 def calibrated(probe: Probe, name: str, direction: Kind, config: FindConfig) -> Trial[Kind]:
-    """Scale a move until strength 1 changes the attribute by `std`, or until it is stretched as far as allowed."""
-    stretch, std = 1.0, direction.std
+    """Scale a move until one unit around the face changes the attribute by `std`, or as far as it may be stretched."""
+    stretch, effect = 1.0, 0.0
     for _ in range(2):
-        slope, _ = probe.slope(name, direction.scaled(stretch), config.probe_strength)
-        stretch = min(config.largest_stretch, stretch * std / max(slope, 0.05 * std))
-    slope, same = probe.slope(name, direction.scaled(stretch), config.probe_strength)
-    return Trial(direction.scaled(stretch), slope / std, same)
+        slope, _ = probe.slope(name, direction.scaled(stretch), config.unit_strength)
+        wanted = min(config.largest_stretch, stretch * direction.std / max(slope, 0.05 * direction.std))
+        stretch, effect = wanted, wanted / stretch * slope / direction.std
+    scaled = direction.scaled(stretch)
+    _, same = probe.slope(name, scaled, config.probe_strength)
+    return Trial(scaled, effect, same)
 
 
 def best_rows(probe: Probe, name: str, vector: Tensor, config: FindConfig, **facts: Any) -> Direction:
