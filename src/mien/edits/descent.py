@@ -1,8 +1,9 @@
 """Descent on one tensor by L-BFGS or Adam, watched: what is not a number is refused, what stalls is started again.
 
-PyTorch's L-BFGS stops in silence where losses are small, and without a line search it may leap away. Here both are
-seen from outside: whoever does not get better for a while begins anew from the best place so far, without memory and
-with half the step; whoever still does not has settled, and says so.
+PyTorch's L-BFGS stops in silence where losses are small, and without a line search it may leap away. So the loss is
+brought to a scale where its slope is about one in each value, and the rest is seen from outside: whoever does not get
+better for a while begins anew from the best place so far, without memory and with half the step; whoever still does
+not has settled, and says so.
 
 Source: Nocedal 1980 (L-BFGS), doi:10.1090/S0025-5718-1980-0572855-7; Kingma and Ba 2015 (Adam), arXiv:1412.6980.
 """
@@ -39,7 +40,7 @@ class DescentConfig:
     bounds: tuple[float, float] | None = None  # of Adam: values are held between them after each step
     patience: int = 50  # steps whose mean loss must be lower than that of as many before them
     min_gain: float = 1e-4  # by this share
-    max_restarts: int = 2
+    max_restarts: int = 4
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -104,12 +105,22 @@ class _Walk:
     def __init__(self, loss: Callable[[Tensor, int], Tensor], start: Tensor, config: DescentConfig) -> None:
         self.loss, self.config = loss, config
         self.x = start.detach().clone().requires_grad_()
+        self.scale = self._scale()
         self.losses: list[float] = []
         self.since: list[float] = []  # losses of this start
         self.best, self.best_x = math.inf, start.detach().clone()
         self.mean, self.lr, self.first_slope, self.slope = start.detach().clone(), config.lr, math.nan, math.inf
         self.steps_averaged = 0
         self._begin()
+
+    def _scale(self) -> float:
+        """Return what brings the first gradient to a root mean square of one: L-BFGS forgets tiny curvatures."""
+        loss = self.loss(self.x, 0)
+        (slope,) = torch.autograd.grad(loss, self.x)
+        size = float(slope.square().mean().sqrt())
+        if not math.isfinite(float(loss.detach()) + size):
+            raise MienError("the loss is not a number at the start", hint="give other pictures or weights")
+        return 1 / size if size > 0 else 1.0
 
     def _begin(self) -> None:
         if self.config.optimizer == "lbfgs":
@@ -127,7 +138,7 @@ class _Walk:
             nonlocal value
             self.optimizer.zero_grad()
             loss = self.loss(self.x, step)
-            loss.backward()
+            (self.scale * loss).backward()
             assert self.x.grad is not None
             value, self.slope = float(loss.detach()), float(self.x.grad.norm())
             if not math.isfinite(value + self.slope):
@@ -143,8 +154,6 @@ class _Walk:
             self.optimizer.param_groups[0]["lr"] = self.lr * share
         self.optimizer.step(evaluate)  # type: ignore[arg-type]
         if not self.losses:
-            if not math.isfinite(value + self.slope):
-                raise MienError("the loss is not a number at the start", hint="give other pictures or weights")
             self.first_slope = self.slope
         self.losses.append(value)
         self.since.append(value)

@@ -21,7 +21,7 @@ __all__ = ["COLOURS", "PRESETS", "SMALLEST_PX", "STYLE_LOSSES", "StyleConfig", "
 
 STYLE_LOSSES = ("gram", "wasserstein", "sliced")
 COLOURS = ("style", "match", "luminance")
-STARTS = ("content", "noise")
+STARTS = ("content", "recoloured", "noise")
 SMALLEST_PX, LARGEST_PX = 16, 2048
 
 STAND_IN_PX = 32  # where stand-ins begin: they see nothing large unless it is small
@@ -51,7 +51,7 @@ class StyleConfig:
     min_px: int = 32  # of the coarsest size; size_px = one size only
     scale_factor: float = math.sqrt(2)  # from one size to the next
     style_scale: float = 1.0  # longest side of a style, in those of the result; none is enlarged beyond its own
-    start: str = "content"
+    start: str = "recoloured"  # the content in the colours of the heaviest style
     colours: str = "style"
     spare: float = 0.7  # how much of the content stays where the mask is 1
     seed: int = 0
@@ -138,6 +138,7 @@ PRESETS: Mapping[str, StyleConfig] = MappingProxyType(
             num_steps=1000,
             num_later_steps=500,
             min_px=128,
+            start="content",
         ),
         "pytorch-tutorial": StyleConfig(
             content_layers={"conv2_2": 1.0},
@@ -152,6 +153,7 @@ PRESETS: Mapping[str, StyleConfig] = MappingProxyType(
             average=0.0,
             num_steps=300,
             min_px=512,
+            start="content",
         ),
     }
 )
@@ -173,7 +175,7 @@ def for_look(config: StyleConfig, look: Look) -> StyleConfig:
     return replace(
         config,
         distance="relative",
-        start="content",
+        start="recoloured",
         min_px=min(config.min_px, STAND_IN_PX),
         content_weight=content,
         style_weight=style,

@@ -198,7 +198,11 @@ def stylize(
     for px, num_steps in zip(sizes, steps_of, strict=True):
         small = _fit(content, px).clamp(-1, 1)
         objective = _objective(small, styles, weights, spare_mask, px, look, c)
-        x = _start(c, objective.content) if x is None else resize(x, (small.shape[3], small.shape[2])).clamp(-1, 1)
+        x = (
+            _start(c, objective.content, styles[weights.index(max(weights))])
+            if x is None
+            else resize(x, (small.shape[3], small.shape[2])).clamp(-1, 1)
+        )
         began, done_before = time.perf_counter(), done
 
         def tell(step: int, _loss: float, now: Tensor, o: _Objective = objective, before: int = done_before) -> None:
@@ -251,8 +255,10 @@ def _objective(
     return _Objective(look, seen, list(zip(weights, painted, strict=True)), spared, c)
 
 
-def _start(c: StyleConfig, content: Tensor) -> Tensor:
-    if c.start == "content":
-        return content.clone()
+def _start(c: StyleConfig, content: Tensor, style: Tensor) -> Tensor:
+    if c.start == "content" or (c.start == "recoloured" and c.colours != "style"):
+        return content
+    if c.start == "recoloured":
+        return match_colours(content, style)
     random = torch.Generator().manual_seed(c.seed)
     return 0.2 * torch.randn(content.shape, generator=random).to(content)

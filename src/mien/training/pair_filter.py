@@ -1,35 +1,36 @@
 """Which pairs of a person and a drawing show a face on both sides, the same one: rejected by reason, before any labels.
 
-Three questions: does our detector see a face on each side; are its five points in the same places; does the face
-network see about the same person. What was measured goes with every pair that is kept, for whoever cleans further.
+Three questions: does the detector's close look see a face on each side; are its five points in the same places; does
+the face network see about the same person. The pictures are aligned, so nobody has to search: the close look begins at
+the mean face of FFHQ, and looks once more from where it found the points. What was measured goes with every pair that
+is kept, for whoever cleans further.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mien.errors import InputError
-from mien.faces.detect import Face, detect, one_face
-from mien.images import to_pil
 from mien.nets.detector import Detector
 from mien.nets.features import FaceNet
+from mien.nets.refiner import frame_of, sample_crops
 
 __all__ = ["REASONS", "FilterConfig", "PairFilter", "Signals"]
 
 REASONS = ("source_face", "target_face", "landmarks", "identity")
-DETECT_FROM = 0.05  # score from which something is measured as a face at all
+TEMPLATE = ((0.377, 0.469), (0.623, 0.469), (0.501, 0.613), (0.393, 0.725), (0.612, 0.725))
+"""The five points of an aligned face, in the crop's sides."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
     """What a pair must reach to be kept."""
 
-    min_source_score: float = 0.65  # of the detector, for the person
-    min_target_score: float = 0.35  # for the drawing, which is no photo
+    min_source_score: float = 0.9  # of the close look, for the person
+    min_target_score: float = 0.7  # for the drawing, which is no photo
     max_landmark_shift: float = 0.35  # mean distance of the five points, in distances between the person's eyes
     min_identity: float = -0.2  # cosine of both faces; a drawing is nobody whom the network has learnt
 
@@ -43,11 +44,11 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class Signals:
-    """What was measured of a pair: scores in [0,1], 0 without a face; a shift in eye distances; a cosine."""
+    """What was measured of a pair: how sure both sides are faces, from 0 to 1; a shift in eye distances; a cosine."""
 
     source_score: float
     target_score: float
-    landmark_shift: float | None  # where both sides have a face
+    landmark_shift: float
     identity: float
 
     def rejected_for(self, config: FilterConfig) -> str | None:
@@ -56,7 +57,7 @@ class Signals:
             return "source_face"
         if self.target_score < config.min_target_score:
             return "target_face"
-        if self.landmark_shift is not None and self.landmark_shift > config.max_landmark_shift:
+        if self.landmark_shift > config.max_landmark_shift:
             return "landmarks"
         return "identity" if self.identity < config.min_identity else None
 
@@ -76,19 +77,20 @@ class PairFilter:
     @torch.no_grad()
     def measure(self, source: Tensor, target: Tensor) -> list[Signals]:
         """Measure pairs of aligned faces, both [N,3,H,H] in [-1,1]."""
-        cosines = (self.face_net(source).identity * self.face_net(target).identity).sum(1).tolist()
-        people, drawings = self._faces(source), self._faces(target)
-        return [_signals(*pair) for pair in zip(people, drawings, cosines, strict=True)]
+        cosines = (self.face_net(source).identity * self.face_net(target).identity).sum(1)
+        (source_scores, people), (target_scores, drawings) = self._look(source), self._look(target)
+        eyes = (people[:, 1] - people[:, 0]).norm(dim=1).clamp(min=1e-6)
+        shifts = (people - drawings).norm(dim=2).mean(1) / eyes
+        rows = torch.stack([source_scores, target_scores, shifts, cosines], 1).tolist()
+        return [Signals(*(round(value, 4) for value in row)) for row in rows]
 
-    def _faces(self, img: Tensor) -> list[Face | None]:
-        found = (detect(self.detector, image, min_score=DETECT_FROM) for image in to_pil(img))
-        return [one_face(faces) if faces else None for faces in found]
-
-
-def _signals(source: Face | None, target: Face | None, identity: float) -> Signals:
-    shift = None
-    if source is not None and target is not None:
-        eyes = float(np.hypot(*(source.landmarks[1] - source.landmarks[0])))
-        shift = float(np.hypot(*(source.landmarks - target.landmarks).T).mean()) / max(eyes, 1e-6)
-    scores = [0.0 if face is None else round(face.score, 4) for face in (source, target)]
-    return Signals(scores[0], scores[1], None if shift is None else round(shift, 4), round(identity, 4))
+    def _look(self, img: Tensor) -> tuple[Tensor, Tensor]:
+        """Return of each picture how sure it is a face, [N], and its points [N,5,2] px."""
+        points = (torch.tensor(TEMPLATE, device=img.device) * img.shape[-1]).expand(len(img), -1, -1)
+        for _ in range(2):
+            frame = frame_of(points)
+            frames = [frame_of(some) for some in points.split(1)]
+            crops = torch.cat([sample_crops(one, at) for one, at in zip(img.split(1), frames, strict=True)])
+            said = self.detector.refiner(crops)
+            points = frame.to_picture(said.points)
+        return said.logits.sigmoid(), points

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from mien.atomic import replacing, write_text
 from mien.edits.blend import MIN_COSINE, check_related
-from mien.errors import InputError, MissingExtraError
+from mien.errors import InputError, MissingExtraError, UnsupportedFileError
 from mien.images import to_pil
 from mien.inversion.code import picture_digest
 from mien.latents import MAX_SEED, sample_ws, synthesize, truncate
@@ -46,7 +47,6 @@ __all__ = ["SPLITS", "Pair", "PairsConfig", "make_pairs", "read_pairs", "split_o
 SPLITS = ("train", "val", "test")
 REPORT = "report.json"
 PNG_LEVEL = 1  # of compression: a sixth larger than the default and three times as fast
-EXTRA_HINT = "pip install 'mien[pairs]'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ class _Shards:
         try:
             from webdataset.writer import TarWriter
         except ImportError as err:
-            raise MissingExtraError("webdataset is not installed", hint=EXTRA_HINT) from err
+            raise MissingExtraError("webdataset is not installed", hint="pip install 'mien[pairs]'") from err
         kept: Counter[str] = Counter()
         with ExitStack() as stack, ThreadPoolExecutor(1) as encoder:
             writers: dict[str, Any] = {}
@@ -360,13 +360,30 @@ def read_pairs(outdir: Path, split: str = "train") -> Iterator[dict[str, Any]]:
 
     Raises:
         InputError: there are none.
-        MissingExtraError: webdataset is not installed.
+        UnsupportedFileError: a shard is damaged.
     """
-    try:
-        import webdataset
-    except ImportError as err:
-        raise MissingExtraError("webdataset is not installed", hint=EXTRA_HINT) from err
-    shards = sorted(map(str, outdir.glob(f"{split}-*.tar")))
+    shards = sorted(outdir.glob(f"{split}-*.tar"))
     if not shards:
         raise InputError(f"no pairs for {split} in {outdir}", hint="make some: mien pairs make")
-    yield from webdataset.WebDataset(shards, shardshuffle=False)
+    for shard in shards:
+        try:
+            yield from _samples_of(shard)
+        except (tarfile.TarError, OSError, EOFError) as err:
+            hint = "remove it, and make the pairs again: the rest stays"
+            raise UnsupportedFileError(f"{shard} is damaged: {err}", hint=hint) from err
+
+
+def _samples_of(shard: Path) -> Iterator[dict[str, Any]]:
+    """Group the members of a tar by what stands before the first dot of their names, as webdataset does."""
+    sample: dict[str, Any] = {}
+    with tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            key, _, extension = member.name.partition(".")
+            if sample and sample["__key__"] != key:
+                yield sample
+                sample = {}
+            file = tar.extractfile(member)
+            assert file is not None, "shards hold files only"
+            sample |= {"__key__": key, extension: file.read()}
+    if sample:
+        yield sample
