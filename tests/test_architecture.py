@@ -22,13 +22,17 @@ EXTRAS = (
     "accelerate",
     "aiogram",
     "av",
+    "c2pa",
     "cv2",
     "gradio",
     "huggingface_hub",
     "mediapipe",
     "mlflow",
     "pillow_heif",
+    "psycopg",
     "ray",
+    "redis",
+    "sqlalchemy",
     "tensorboard",
 )
 

@@ -99,7 +99,7 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
         on_step: hears of every stage, and of the optimiser's steps.
     """
     clock, photo = _Clock(on_step), demo_photo()
-    save_png(photo, outdir / "photo.png")
+    save_png(photo, outdir / "photo.png", origin=None)
     with clock.stage("find and align"):
         faces = studio.detect(photo)
         crop = studio.align(photo, source="photo.png", face=0)[0]

@@ -68,6 +68,7 @@ def generate(
     """
     from mien.app.studio import Studio
     from mien.images import save_png
+    from mien.marks import Origin
 
     numbers = parse_seeds(seeds)
     kinds = [None] if classes is None else parse_classes(classes)
@@ -78,7 +79,7 @@ def generate(
     with Bars() as bars:
         for i, (number, kind) in enumerate(wanted):
             out = outdir / (f"seed{number}.png" if kind is None else f"seed{number}_class{kind}.png")
-            save_png(studio.generate([number], psi=psi, noise_mode=noise_mode, class_idx=kind)[0], out)
+            save_png(studio.generate([number], psi=psi, noise_mode=noise_mode, class_idx=kind)[0], out, Origin.INVENTED)
             typer.echo(out)
             bars(Step("generate", i + 1, len(wanted)))
 
@@ -103,6 +104,7 @@ def style_grid(
     """
     from mien.app.studio import Studio
     from mien.images import grid, save_png
+    from mien.marks import Origin
 
     shapes, styles = parse_people(rows), parse_people(cols)
     check_out(out)
@@ -110,7 +112,7 @@ def style_grid(
     studio = Studio(network, device=device, precision=precision, seed=seed)
     idx = parse_layers(layers, studio.G.num_ws)
     table = studio.style_table(_people(studio, shapes, psi, class_idx), _people(studio, styles, psi, class_idx), idx)
-    save_png(grid([image for row in table for image in row], columns=len(styles) + 1), out)
+    save_png(grid([image for row in table for image in row], columns=len(styles) + 1), out, Origin.INVENTED)
     typer.echo(out)
 
 

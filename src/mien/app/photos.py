@@ -85,7 +85,7 @@ def align(
         for i, crop in enumerate(studio.align(open_photo(path), size_px=size_px, source=path.name)):
             out = outdir / f"{path.stem}_{i}.png"
             check_out(out, photos)
-            save_png(crop.image, out)
+            save_png(crop.image, out, origin=None)
             save_crop(crop, out.with_suffix(".json"), photo=path)
             typer.echo(out)
 

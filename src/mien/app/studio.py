@@ -40,6 +40,7 @@ from mien.inversion.invert import Method, RowMove, find_method, invert
 from mien.inversion.starts import Means
 from mien.judges import SHIPPED, identity_judge
 from mien.latents import LatentStats, latent_stats, mix, sample_ws, synthesize
+from mien.marks import Origin
 from mien.nets.detector import Detector
 from mien.nets.encoder import Encoder, look
 from mien.nets.features import EXPRESSIONS, FaceNet
@@ -328,7 +329,7 @@ class Studio:
         else:
             out.with_suffix(PERSON_SUFFIX).unlink(missing_ok=True)
         save_inversion(inversion.code_alone(), out.with_suffix(".safetensors"))
-        save_png(self.picture(inversion), out)
+        save_png(self.picture(inversion), out, Origin.INVENTED)
 
     def finished(self, out: Path, img: Tensor, *, method: str = "optimize", num_steps: int | None = None) -> bool:
         """Say whether `save` has written to `out` what `invert` would find of img [1, 3, H, W], so that work can go on.
