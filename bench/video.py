@@ -24,7 +24,6 @@ from mien.app.text import parse_settings
 from mien.edits.video import find_video_method
 from mien.faces.align import mask
 from mien.images import grid, resize, save_png, to_pil
-from mien.report import Step
 from mien.video import clip_frames, save_mp4
 
 SIZE, FACE_PX, FPS = (400, 240), 150, 25.0
@@ -90,9 +89,7 @@ def main() -> None:
     source = args.outdir / "source.mp4"
     save_mp4(make_clip(studio, args.num), source, fps=FPS)
     before, sheets = grey(source), {"source": list(clip_frames(source))}
-    print(
-        "| method | seen, changed | flicker: clip, edited, edit alone | jitter, px: raw, steadied | s a frame | of these |"
-    )
+    print("| method | seen, changed | flicker: clip, edited, edit | jitter, px: raw, steadied | s a frame | of these |")
     print("|---|---|---|---|---|---|")
     for method in args.methods.split(","):
         path = args.outdir / f"{method}.mp4"

@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("line", re.findall(r"^mien .*$", USE, flags=re.MULTILINE))
 def test_commands(line: str, place: Path) -> None:
     args = shlex.split(line, comments=True)[1:]
-    if args[0] == "interpolate":
+    if args[0] in ("interpolate", "video"):
         pytest.importorskip("av", reason="needs the extra video")
     command = [sys.executable, "-c", "from mien.app.cli import main; main()", *args]
     result = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=280, check=False)
