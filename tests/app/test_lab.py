@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from mien.app.cli import app
 from mien.app.items import Failures
 from mien.app.lab_people import group, read_people
-from mien.app.lab_stages import STAGES, LabConfig
+from mien.app.lab_report import STAGES
+from mien.app.lab_work import LabConfig
 from mien.app.studio import Studio
 from mien.errors import InputError
 
@@ -39,6 +40,14 @@ def people(tmp_path: Path) -> Path:
     for i, name in enumerate(("anna/1", "anna/2", "bert_1", "bert-2", "cleo & co")):
         draw(folder / f"{name}.png", i)
     return folder
+
+
+@pytest.fixture
+def pair(people: Path) -> Path:
+    """Two people."""
+    for path in people.glob("bert*"):
+        path.unlink()
+    return people
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -135,10 +144,12 @@ def test_photos_without_a_face(bundle: Path, tmp_path: Path) -> None:
 # ---- The report
 
 
-def test_every_figure_and_number_is_there(bundle: Path, people: Path, tmp_path: Path) -> None:
-    (people / "broken.jpg").write_text("no picture")
+def test_every_figure_and_number_is_there_and_nothing_is_done_twice(
+    bundle: Path, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pair / "broken.jpg").write_text("no picture")
     out = tmp_path / "report"
-    code, said = run(people, "--out", out, *QUICK)
+    code, said = run(pair, "--out", out, *QUICK)
     assert code == 3 and "broken.jpg" in said and "cleo & co has one photo" in said
     report = json.loads((out / "report.json").read_text())
     assert len(report["figures"]) == len(STAGES)
@@ -147,10 +158,9 @@ def test_every_figure_and_number_is_there(bundle: Path, people: Path, tmp_path: 
     assert report["figures"]["projections"]["people"]["anna"]["1.png"].keys() >= {"mse", "perceptual", "identity"}
     assert set(report["figures"]["styles"]["identity_kept"]["anna"]) == {"seed5", "seed8", "seed12"}
     assert set(report["figures"]["expressions"]["missing"]["anna"]) == {"happiness", "surprise", "anger"}
+    assert set(report["figures"]["swaps"]["pairs"]["anna"]) == {"cleo & co"}
     blends = report["figures"]["blends"]["blends"]
-    assert len(blends) == 3 and blends[0]["weights"] == pytest.approx(
-        dict.fromkeys(("anna", "bert", "cleo & co"), 1 / 3)
-    )
+    assert len(blends) == 3 and blends[0]["weights"] == pytest.approx(dict.fromkeys(("anna", "cleo & co"), 1 / 2))
     assert all(sum(blend["weights"].values()) == pytest.approx(1, abs=0.02) for blend in blends)
     assert report["failures"][0]["error"] == "broken.jpg is not a picture that mien can read"
 
@@ -161,38 +171,31 @@ def test_every_figure_and_number_is_there(bundle: Path, people: Path, tmp_path: 
     assert not [file for file in links.files if not (out / file).is_file()]
     assert "cleo &amp; co" in text and "cleo & co" not in text
     assert not re.search(r"<script|https?://|/tmp/", text)
-    for key in ("people", "projections", "styles", "expressions", "blends", "morphs"):
+    for key in ("people", "projections", "styles", "expressions", "swaps", "blends", "morphs"):
         with PIL.Image.open(out / "figures" / f"{key}.png") as sheet:
             assert sheet.width > 300 and sheet.height > 300
 
-
-def test_it_goes_on_where_it_stopped_to_the_same_numbers(
-    bundle: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "report"
-    assert run(people, "--out", out, *QUICK)[0] == 0
     before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.png")}
-    first = json.loads((out / "report.json").read_text())["figures"]
     (out / "projections" / "anna" / "2.png").unlink()
     (out / "index.html").unlink()
     asked: list[int] = []
     real = Studio.invert
     monkeypatch.setattr(Studio, "invert", lambda self, img, **k: asked.append(len(img)) or real(self, img, **k))
-    for name in ("studio.Studio.express", "lab_stages.facespace.fit"):
+    for name in ("studio.Studio.express", "studio.Studio.swap", "lab_pairs.facespace.fit"):
         monkeypatch.setattr(f"mien.app.{name}", lambda *_args, **_kwargs: pytest.fail("it was done again"))
-    assert run(people, "--out", out, *QUICK)[0] == 0
+    assert run(pair, "--out", out, *QUICK)[0] == 3
     assert asked == [1]
     assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*.png")} == before
-    assert json.loads((out / "report.json").read_text())["figures"] == first
-    assert (out / "index.html").is_file()
+    assert json.loads((out / "report.json").read_text())["figures"] == report["figures"]
+    assert (out / "index.html").read_text() == text
 
 
 @pytest.mark.slow
-def test_other_settings_are_made_anew(bundle: Path, people: Path, tmp_path: Path) -> None:
+def test_other_settings_are_made_anew(bundle: Path, pair: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    run(people, "--out", out, *QUICK)
+    run(pair, "--out", out, *QUICK)
     kept = (out / "facespace.safetensors").stat().st_mtime_ns
-    assert run(people, "--out", out, *QUICK, "--seed", "3")[0] == 0
+    assert run(pair, "--out", out, *QUICK, "--seed", "3")[0] == 0
     assert (out / "facespace.safetensors").stat().st_mtime_ns > kept
     assert json.loads((out / "report.json").read_text())["making"]["seed"] == 3
 

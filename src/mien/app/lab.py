@@ -57,7 +57,7 @@ def lab(
 
     from mien.app.lab_people import read_people
     from mien.app.lab_report import write_report
-    from mien.app.lab_stages import Lab, LabConfig
+    from mien.app.lab_work import Lab, LabConfig
     from mien.app.studio import Studio
     from mien.inversion.invert import find_method
     from mien.judges import identity_judge, perceptual_judge

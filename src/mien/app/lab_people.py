@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from mien.app.evaluate import Subject, find_subject
@@ -15,7 +16,7 @@ from mien.app.items import Failures
 from mien.app.page import slug
 from mien.app.studio import Studio
 from mien.errors import InputError
-from mien.images import PHOTO_SUFFIXES
+from mien.images import PHOTO_SUFFIXES, to_pil
 from mien.inversion.code import picture_digest
 from mien.nets.features import FaceNet
 
@@ -33,6 +34,11 @@ class Photo:
     digest: str
     yaw_deg: float
     pitch_deg: float
+
+    @property
+    def image(self) -> Image:
+        """The aligned face, as it is shown."""
+        return to_pil(self.subject.picture)[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,27 +6,32 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import torch
+from PIL.Image import Image
 
 from mien import __version__
 from mien.app import facespace as facespace_commands
 from mien.app.figure import PAPER, Section, Tile, figure
-from mien.app.lab_stages import STAGES, Lab, Part, Picture
+from mien.app.lab_faces import expressions, originals, projections, styles
+from mien.app.lab_pairs import blends, morphs, swaps
+from mien.app.lab_work import Lab, Part, Picture
 from mien.app.page import Chapter, Shown, link, page, paragraph, slug, table, tiles, video
 from mien.atomic import write_text
 from mien.errors import MienError
 from mien.images import save_png
 from mien.report import Step
 
-__all__ = ["write_report"]
+__all__ = ["STAGES", "drawn", "write_report"]
 
 TILE_PX = 176
+STAGES: Sequence[Callable[[Lab], Part]] = (originals, projections, styles, expressions, swaps, blends, morphs)
+"""In the order of the report; each needs those before it."""
 
 
 def _tile(picture: Picture | None) -> Tile:
@@ -37,6 +42,12 @@ def _tile(picture: Picture | None) -> Tile:
         image = facespace_commands.chart(picture.image, list(picture.shares), list(picture.shares.values()))
         return Tile(image, picture.title)
     return Tile(picture.image, picture.title or picture.text)
+
+
+def drawn(part: Part) -> Image:
+    """Draw a part as one figure."""
+    section = Section(part.title, part.text, [[_tile(p) for p in line] for line in part.lines], TILE_PX)
+    return figure("Face lab", "", [section])
 
 
 def _save_tiles(part: Part, folder: Path) -> list[list[Shown]]:
@@ -60,8 +71,7 @@ def _chapter(part: Part, outdir: Path) -> Chapter:
     folder = outdir / "figures"
     parts = [paragraph(part.text), *(paragraph(note, kind="bad") for note in part.notes)]
     if part.lines:
-        section = Section(part.title, "", [[_tile(p) for p in line] for line in part.lines], TILE_PX)
-        save_png(figure(part.title, part.text, [section]), folder / f"{part.key}.png")
+        save_png(drawn(part), folder / f"{part.key}.png")
         parts += [tiles(_save_tiles(part, folder)), link(f"figures/{part.key}.png", "This figure as a PNG")]
     parts += [video(f"figures/{path.name}") for path in part.videos]
     return Chapter(part.key, part.title, [*parts, *part.html])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mien.inversion.code import Inversion
     from mien.report import Sink
 
-__all__ = ["METHOD", "TILE_PX", "Sitter", "app", "everybody", "matrix", "sitter", "sitters_of"]
+__all__ = ["METHOD", "TILE_PX", "Sitter", "app", "config_of", "everybody", "matrix", "sitter", "sitters_of", "whole"]
 
 METHOD, TARGET_METHOD = "editable", "pivot"
 TILE_PX = 192
@@ -65,18 +65,16 @@ def sitter(studio: Studio, text: str, *, aligned: bool, face: int | None = None,
     if aligned or not is_photo(text):
         with Bars() as bars:
             picture = open_photo(path) if is_photo(text) else studio.picture(Subjects(studio, bars).code(text))
-        return _whole(studio, path.stem, picture)
+        return whole(studio, path.stem, picture)
     photo = open_photo(path)
     if size_px is not None:
-        return _whole(
-            studio, path.stem, studio.align(photo, size_px=size_px, source=path.name, face=face or 0)[0].image
-        )
+        return whole(studio, path.stem, studio.align(photo, size_px=size_px, source=path.name, face=face or 0)[0].image)
     (img, crop), *_ = crops_of(studio, photo, path, aligned=False, face=face or 0)
     assert crop is not None
     return Sitter(path.stem, img, photo, crop)
 
 
-def _whole(studio: Studio, name: str, picture: Image) -> Sitter:
+def whole(studio: Studio, name: str, picture: Image) -> Sitter:
     """Take a square picture as the crop that it is."""
     import numpy as np
 
