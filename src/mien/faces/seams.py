@@ -1,8 +1,9 @@
 """Where a face ends in an FFHQ crop, and how another face is put there without a seam.
 
 The outline of the face is a superellipse that leans with the head's turn, since alignment fixes all else: its numbers
-are the mean face oval of MediaPipe's mesh over 350 crops. Inside it the low frequencies are the target's, so light and
-colour stay; a Laplacian pyramid hides the rest of the seam; what a generator could not show is taken for an occluder.
+are the mean face oval of MediaPipe's mesh over 350 crops, less the upper forehead. Inside it the low frequencies are
+the target's, so light and colour stay; a Laplacian pyramid hides the rest of the seam; what a generator could not show
+is taken for an occluder.
 
 Source: blending by pyramids: Burt and Adelson 1983, doi:10.1145/245.247.
 """
@@ -17,9 +18,10 @@ from mien.faces.resample import blur
 
 __all__ = ["face_mask", "face_radius", "laplacian_blend", "low_pass", "visible"]
 
-CENTRE, HALF = (0.5, 0.602), (0.275, 0.33)  # of the outline, in sides of the crop
+CENTRE, HALF_WIDTH = (0.5, 0.602), 0.275  # of the outline, in sides of the crop
+UPPER_HALF, LOWER_HALF = 0.26, 0.33  # its heights; the mesh goes up to 0.33, where another's fringe may hang
 UPPER_POWER, LOWER_POWER = 3.0, 2.0  # a broad forehead, a round chin
-LEAN, LEAN_AT_ENDS = -0.0048, 0.0010  # sides of the crop that the outline moves per degree of yaw, at the ears and ends
+LEAN, LEAN_AT_ENDS = -0.0048, 0.0010  # sides that the outline moves per degree of yaw, at the ears and at its ends
 COARSEST = 8  # cells a side at which the pyramid ends
 HIDDEN = (0.25, 0.4)  # residual of 0..2 where something may hide the face, and where it does; faces leave up to 0.2
 RESIDUAL_SIGMA = 0.03  # of the residual's blur, in sides of the crop
@@ -33,9 +35,10 @@ def face_radius(size_px: int, yaw_deg: Tensor) -> Tensor:
         yaw_deg: [N], above 0 where the face looks to the right of the picture, as `FaceReading.pose` has it.
     """
     at = (torch.arange(size_px, device=yaw_deg.device) + 0.5) / size_px
-    v = ((at - CENTRE[1]) / HALF[1])[:, None]  # [S, 1]
+    down = (at - CENTRE[1])[:, None]  # [S, 1]
+    v = torch.where(down < 0, down / UPPER_HALF, down / LOWER_HALF)
     lean = LEAN + (LEAN_AT_ENDS - LEAN) * v.square().clamp(max=1)
-    u = (at - CENTRE[0] - yaw_deg[:, None, None].clamp(-45, 45) * lean) / HALF[0]  # [N, S, S]
+    u = (at - CENTRE[0] - yaw_deg[:, None, None].clamp(-45, 45) * lean) / HALF_WIDTH  # [N, S, S]
     upper = (u.abs() ** UPPER_POWER + v.abs() ** UPPER_POWER) ** (1 / UPPER_POWER)
     lower = (u.abs() ** LOWER_POWER + v.abs() ** LOWER_POWER) ** (1 / LOWER_POWER)
     return torch.where(v < 0, upper, lower)[:, None]
