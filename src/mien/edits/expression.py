@@ -160,7 +160,7 @@ class ExpressionConfig:
 
     first: int = 0  # row that is moved first,
     last: int = 9  # and last, counted in 18 rows
-    tolerance: float = 0.05  # of a blendshape in the first step
+    tolerance: float = 0.1  # of a blendshape in the first step
     pose_tolerance_deg: float = 2.0  # likewise
     together: float = 0.9  # correlation of the moves of two rows, as likely
     overshoot: float = 1.25  # of what is wanted: renders show less than the network reads in them
@@ -169,7 +169,7 @@ class ExpressionConfig:
     expression_weight: float = 10.0  # mean absolute difference of blendshapes
     identity_weight: float = 2.0  # one minus the cosine to the face before
     pose_weight: float = 1.0  # mean square of degrees / 10
-    move_weight: float = 1.5  # mean square of the move
+    move_weight: float = 6.0  # mean square of the move
     outside_weight: float = 8.0  # mean absolute difference of pixels outside of `region`
 
     def __post_init__(self) -> None:
