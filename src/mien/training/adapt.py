@@ -148,7 +148,7 @@ ADAPT_PRESETS = {
 }
 """Settings by name. `drawing` is for some hundred pictures of a style, with the help of our face network.
 
-`cartoon-bot` is the fine-tune behind the published StyleGAN3 cartoon blends: 160 kimg in batches of 16, R1 6.6, NVIDIA's
+`cartoon-bot` is the fine-tune behind published StyleGAN3 cartoon blends: 160 kimg in batches of 16, R1 6.6, NVIDIA's
 rates, ADA at its speed of a resumed run, nothing frozen, nothing held to the source.
 """
 
