@@ -16,7 +16,18 @@ import torch
 from PIL.Image import Image
 
 from mien.errors import InputError, UnsupportedFileError
-from mien.faces.align import align, crop_quad, ffhq_quad, find_photo, load_crop, mask, paste_back, save_crop
+from mien.faces.align import (
+    align,
+    crop_quad,
+    ffhq_quad,
+    find_photo,
+    is_in_photo,
+    load_crop,
+    mask,
+    paste_back,
+    paste_change,
+    save_crop,
+)
 from mien.images import to_tensor
 from mien.training.data import read_table
 
@@ -364,3 +375,21 @@ def test_a_record_of_no_square_is_refused(quad: np.ndarray, tmp_path: Path) -> N
     (tmp_path / "a_0.json").write_text(json.dumps(record))
     with pytest.raises(UnsupportedFileError, match="no square crop"):
         load_crop(tmp_path / "a_0.json", PIL.Image.new("RGB", (8, 8)))
+
+
+def test_a_change_is_added_to_what_the_photo_shows_now() -> None:
+    photo = PIL.Image.new("RGB", (80, 60), (100, 100, 100))
+    quad = np.array([[20.0, 10], [20, 50], [60, 50], [60, 10]])
+    crop = crop_quad(photo, quad, size_px=16)
+    brighter = paste_change(photo, crop, torch.full((1, 3, 16, 16), 0.1))
+    twice = paste_change(brighter, crop, torch.full((1, 3, 16, 16), 0.1))
+    levels = [image.getpixel((40, 30))[0] for image in (photo, brighter, twice)]
+    assert levels == pytest.approx([100, 113, 126], abs=1)
+    assert twice.getpixel((5, 5)) == (100, 100, 100)
+    assert paste_change(photo, crop, torch.zeros(1, 3, 16, 16)).tobytes() == photo.tobytes()
+
+
+def test_quads_beside_the_photo_show_nothing_of_it() -> None:
+    square = np.array([[0.0, 0], [0, 10], [10, 10], [10, 0]])
+    for x, y, shows in ((0, 0, True), (-10, 0, False), (-9, 0, True), (80, 0, False), (79, 0, True), (0, 60, False)):
+        assert is_in_photo(square + np.array([x, y]), (80, 60)) == shows, (x, y)
