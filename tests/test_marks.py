@@ -20,7 +20,6 @@ def test_a_png_says_where_it_comes_from(origin: Origin, tmp_path: Path) -> None:
     save_png(image, path, origin)
     with PIL.Image.open(path) as opened:
         packet = opened.text["XML:com.adobe.xmp"]
-        assert opened.getxmp()["xmpmeta"]["RDF"]["Description"]["DigitalSourceType"] == origin.uri
     (description,) = ET.fromstring(packet).iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
     assert description.attrib[EXT] == f"http://cv.iptc.org/newscodes/digitalsourcetype/{origin.value}"
     assert "by a machine" in "".join(description.itertext())

@@ -115,7 +115,6 @@ class TrustSettings:
     decode_timeout_s: float = 20.0  # For one picture.
     decode_memory_mb: int = 1024  # Likewise, of address space beyond what the decoder itself takes.
     block_list: Path | None = None  # Users and pictures that are refused; see docs/service.md.
-    user_weights: bool = False  # Whether a user may bring weights; the safe readers open them.
 
     def __post_init__(self) -> None:
         _at_least(1, self, "max_bytes", "max_pixels", "max_side_px", "max_pictures", "max_faces", "decode_memory_mb")

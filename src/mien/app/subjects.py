@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mien.app.items import check_network, check_out
-from mien.app.screen import Bars, note
+from mien.app.screen import note
 from mien.app.text import parse_seeds
 from mien.errors import InputError
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mien.app.studio import Studio
     from mien.faces.align import Crop
     from mien.inversion.code import Inversion
+    from mien.report import Step
 
-__all__ = ["BATCH", "Scene", "Subjects", "check_strengths", "check_subjects", "crops_of", "is_photo"]
+__all__ = ["BATCH", "Scene", "Subjects", "Talk", "check_strengths", "check_subjects", "crops_of", "is_photo"]
 
 BATCH = 8  # faces that are optimised together
 SEED = "seed:"
@@ -75,6 +76,14 @@ def crops_of(
     return [(crop.img, crop) for crop in studio.align(photo, source=path.name, face=face)]
 
 
+class Talk(Protocol):
+    """Hears of progress, and whose it is: `Bars`, or the worker of a queue."""
+
+    def __call__(self, step: Step) -> None: ...
+
+    def say(self, prefix: str) -> None: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """The codes of a photo's faces, largest first, and where each was cut out; of a render: no photo, one code."""
@@ -89,14 +98,14 @@ class Subjects:
 
     Args:
         studio: that inverts and renders.
-        bars: for progress.
+        bars: hears of progress.
         method: of inversion.
         steps: most steps of the method's last refinement, by default its own.
         aligned: pictures are FFHQ crops already.
     """
 
     studio: Studio
-    bars: Bars
+    bars: Talk
     method: str = "optimize"
     steps: int | None = None
     aligned: bool = False
@@ -130,15 +139,18 @@ class Subjects:
             source: as for `code`.
             face: only the face of this number, 0 the largest.
         """
-        import torch
-
         from mien.images import open_photo
 
         if self.aligned or not is_photo(source):
             return Scene(None, [(None, self.code(source))])
         path = Path(source)
         photo = open_photo(path)
-        crops = self.studio.align(photo, source=path.name, face=face)
+        return self.scene_of(photo, self.studio.align(photo, source=path.name, face=face))
+
+    def scene_of(self, photo: Image, crops: Sequence[Crop]) -> Scene:
+        """Find the codes of faces that were cut out of a photo."""
+        import torch
+
         faces: list[tuple[Crop | None, Inversion]] = []
         for first in range(0, len(crops), BATCH):
             some = crops[first : first + BATCH]

@@ -28,7 +28,18 @@ from mien.errors import InputError
 from mien.latents import MAX_SEED
 from mien.nets.precision import PRECISIONS
 
-__all__ = ["Operation", "Person", "Recipe", "Settings", "load_recipe", "parse_recipe", "recipe_text", "save_recipe"]
+__all__ = [
+    "Operation",
+    "Person",
+    "Recipe",
+    "Settings",
+    "load_recipe",
+    "parse_operation",
+    "parse_operations",
+    "parse_recipe",
+    "recipe_text",
+    "save_recipe",
+]
 
 FORMAT = 1
 MAX_BYTES, MAX_DEPTH, MAX_OPERATIONS = 8 << 20, 16, 64
@@ -239,19 +250,32 @@ def _object(value: Any, kind: Any, where: str, **ready: object) -> Any:
     return kind(**ready, **{name: _value(part, hints[name], f"{where}.{name}") for name, part in value.items()})
 
 
-def _operations(value: Any, kinds: Mapping[str, type[Operation]]) -> tuple[Operation, ...]:
-    made = []
+def parse_operation(value: Any, kinds: Mapping[str, type[Operation]], where: str, **ready: object) -> Operation:
+    """Make one operation of JSON, as strictly as a recipe's.
+
+    Args:
+        value: an object with `op` and the fields of its kind.
+        kinds: name => kind.
+        where: what errors call it.
+        ready: fields that are made already, and do not stand in the object.
+
+    Raises:
+        InputError: an unknown name or field, a field that is missing or of another type.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get(OP), str):
+        _no(where, f"has no {OP!r}")
+    if value[OP] not in kinds:
+        _no(where, f"is unknown: {_shown(value[OP])}", hint=f"known: {', '.join(kinds)}")
+    rest = {name: v for name, v in value.items() if name != OP}
+    made: Operation = _object(rest, kinds[value[OP]], f"{where}, {value[OP]},", **ready)
+    return made
+
+
+def parse_operations(value: Any, kinds: Mapping[str, type[Operation]]) -> tuple[Operation, ...]:
+    """Make operations of a list of JSON; see `parse_operation`."""
     if not isinstance(value, list):
         _no("operations", "must be a list")
-    for i, part in enumerate(value):
-        where = f"operation {i + 1}"
-        if not isinstance(part, dict) or not isinstance(part.get(OP), str):
-            _no(where, f"has no {OP!r}")
-        if part[OP] not in kinds:
-            _no(where, f"is unknown: {_shown(part[OP])}", hint=f"known: {', '.join(kinds)}")
-        rest = {name: v for name, v in part.items() if name != OP}
-        made.append(_object(rest, kinds[part[OP]], f"{where}, {part[OP]},"))
-    return tuple(made)
+    return tuple(parse_operation(part, kinds, f"operation {i + 1}") for i, part in enumerate(value))
 
 
 def _depth(value: Any) -> int:
@@ -301,7 +325,7 @@ def parse_recipe(text: str, kinds: Mapping[str, type[Operation]]) -> Recipe:
         _no("version", f"{_shown(version)} is unknown", hint="a newer mien may read it")
     if _depth(data) > MAX_DEPTH:
         _no("the file", "is nested too deeply")
-    operations = _operations(data.pop("operations", None), kinds)
+    operations = parse_operations(data.pop("operations", None), kinds)
     recipe: Recipe = _object(data, Recipe, "the file", operations=operations)
     return recipe
 
