@@ -3,9 +3,10 @@
     python bench/expression.py faces128.zip --judge JUDGE.py [--num 16] [--network faces-64] [--outdir out/bench]
 
 Everybody gets the expression of another unseen person's picture, of the strongest ones by their labels: smiles, open
-jaws, raised brows, lowered brows in turn. Then everybody shows each emotion by its name. What is compared with what:
-the expression with the source's, before and after; identity and pose with the person's own render. JUDGE.py is a
-program with a class `Judge` whose `faces(image)` gives blendshapes, and `pair(image, image)` identity, yaw and pitch;
+jaws, raised brows, lowered brows in turn. Then everybody shows each emotion by its name. Pictures are the person's crop
+at the generator's size plus the change of its render, as photos get it: the whole change, or, as the command does, that
+of brows, eyes and mouth. Their expression is compared with the source's, identity and pose with the crop's. JUDGE.py is
+a program with a class `Judge` whose `faces(image)` gives blendshapes, and `pair(image, image)` identity, yaw and pitch;
 nothing of it was a loss or a target here. Prints tables in Markdown; pictures go to --outdir.
 """
 
@@ -71,30 +72,32 @@ def sources(pictures: PictureSet, num: int, without: Sequence[str]) -> list[int]
 class Bench:
     """The people, the judge, and the studio."""
 
-    def __init__(self, studio: Studio, judge: Any, crops: list[Image], outdir: Path) -> None:
+    def __init__(self, studio: Studio, judge: Any, crops: list[Image], method: str, outdir: Path) -> None:
         self.studio, self.judge, self.outdir = studio, judge, outdir
-        img = torch.cat([studio.aligned(crop) for crop in crops])
-        self.codes = [code for some in img.split(BATCH) for code in studio.invert(some)]
-        self.before = [studio.render(code) for code in self.codes]
-        self.crops, self.pictures = crops, [enlarged(to_pil(one)[0]) for one in self.before]
+        self.img = torch.cat([studio.aligned(crop) for crop in crops])
+        self.codes = [code for some in self.img.split(BATCH) for code in studio.invert(some, method=method)]
+        self.before = torch.cat([studio.render(code) for code in self.codes])
+        self.pictures = [enlarged(image) for image in to_pil(self.img)]
 
     def look(self, image: Image) -> Mapping[str, float] | None:
         faces = self.judge.faces(image)
         return faces[0]["blendshapes"] if faces else None
 
     def changed(self, change: Callable[[int, Inversion], Inversion], name: str, first: list[Image]) -> dict[str, Any]:
-        """Change everybody; pictures of the whole render, and of the moving part put into the render before."""
+        """Change everybody; pictures with the whole change, and with that of the moving parts."""
         begin = time.monotonic()
-        after = [self.studio.render(change(i, code)) for i, code in enumerate(self.codes)]
+        after = torch.cat([self.studio.render(change(i, code)) for i, code in enumerate(self.codes)])
         time_s = (time.monotonic() - begin) / len(after)
-        whole = [enlarged(to_pil(img)[0]) for img in after]
-        parts = [enlarged(to_pil(held(img, own))[0]) for img, own in zip(after, self.before, strict=True)]
-        sheet = [*first, *self.crops, *self.pictures, *whole, *parts]
-        save_png(grid(sheet, columns=len(after)), self.outdir / f"express-{name}.png")
-        return {"render": whole, "held": parts, "time_s": time_s}
+        made = {"whole": self.img + after - self.before, "parts": self.img + held(after, self.before) - self.before}
+        found: dict[str, Any] = {kind: [enlarged(image) for image in to_pil(img)] for kind, img in made.items()}
+        save_png(grid([*first, *self.pictures, *found["whole"], *found["parts"]], columns=len(after)), self._file(name))
+        return found | {"time_s": time_s}
+
+    def _file(self, name: str) -> Path:
+        return self.outdir / f"express-{name}.png"
 
     def kept(self, pictures: Sequence[Image]) -> str:
-        """Identity, yaw and pitch against the renders before; faces lost."""
+        """Identity, yaw and pitch against the crops; faces lost."""
         rows = [self.judge.pair(a, b) for a, b in zip(self.pictures, pictures, strict=True)]
         good = [row for row in rows if "error" not in row]
         cells = " | ".join(f"{mean([row[key] for row in good]):{form}}" for key, form in self.columns)
@@ -108,9 +111,9 @@ class Bench:
         made = self.changed(lambda i, code: self.studio.express(code, wanted[i]), "from", shown)
         theirs = [self.look(image) for image in shown]
         before = self._distance([self.look(image) for image in self.pictures], theirs)
-        print("| picture | expression distance before | after | identity | yaw | pitch | no face | seconds a face |")
+        print("| change | expression distance before | after | identity | yaw | pitch | no face | seconds a face |")
         print("|---|---|---|---|---|---|---|---|")
-        for name in ("render", "held"):
+        for name in ("whole", "parts"):
             after = self._distance([self.look(image) for image in made[name]], theirs)
             print(f"| {name} | {before} | {after} | {self.kept(made[name])} | {made['time_s']:.1f} |", flush=True)
 
@@ -123,12 +126,12 @@ class Bench:
     def by_name(self) -> None:
         """Print the table of emotions by name."""
         own = [self.look(image) for image in self.pictures]
-        print("\n| emotion | picture | what shows it, before | after | identity | yaw | pitch | no face |")
+        print("\n| emotion | change | what shows it, before | after | identity | yaw | pitch | no face |")
         print("|---|---|---|---|---|---|---|---|")
         for name, shown in EMOTIONS.items():
             made = self.changed(lambda _, code, shown=shown: self.studio.express(code, shown), name, [])
             before = self._shown(own, name)
-            for kind in ("render", "held"):
+            for kind in ("whole", "parts"):
                 after = self._shown([self.look(image) for image in made[kind]], name)
                 print(f"| {name} | {kind} | {before} | {after} | {self.kept(made[kind])} |", flush=True)
 
@@ -143,6 +146,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("--num", type=int, default=16)
     parser.add_argument("--skip", type=int, default=8, help="people that settings were tried on")
+    parser.add_argument("--method", default="editable")
     parser.add_argument("--network", default="faces-64")
     parser.add_argument("--outdir", type=Path, default=Path("out/bench"))
     parser.add_argument("--cache", type=Path, default=Path("out/cache"))
@@ -152,7 +156,7 @@ def main() -> None:
     rows = np.random.RandomState(0).permutation(first)[args.skip : args.skip + args.num]  # as bench/inversion.py does
     shown = sources(held_out, args.num, [held_out.labels["identity"][row] for row in rows])
     crops, others = ([enlarged(image) for image in pictures(held_out, some)] for some in (rows, np.array(shown)))
-    bench = Bench(Studio(args.network, device="cpu"), load_judge(args.judge), crops, args.outdir)
+    bench = Bench(Studio(args.network, device="cpu"), load_judge(args.judge), crops, args.method, args.outdir)
     bench.from_pictures(others)
     bench.by_name()
 

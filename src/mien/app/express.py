@@ -88,7 +88,7 @@ def express(
     reader: Annotated[str, typer.Option("--reader", help="Who reads --from: network or mediapipe.")] = READERS[0],
     recipe: RecipeOut = None,
     face: FaceIdx = None,
-    method: Method = "optimize",
+    method: Method = "editable",
     steps: Steps = None,
     aligned: Aligned = False,
     network: Network = DEFAULT_NETWORK,

@@ -149,7 +149,7 @@ def region(side: int) -> Tensor:
     at = (torch.arange(side) + 0.5) / side
     y, x = at[:, None], at[None]
     far = torch.full((side, side), math.inf)
-    for cx, cy, rx, ry in ((0.5, 0.44, 0.27, 0.11), (0.5, 0.70, 0.22, 0.19)):
+    for cx, cy, rx, ry in ((0.5, 0.45, 0.30, 0.13), (0.5, 0.70, 0.26, 0.21)):
         far = torch.minimum(far, ((x - cx) / rx).square() + ((y - cy) / ry).square())
     return (1.5 - far).clamp(0, 1)[None, None]
 
@@ -163,13 +163,13 @@ class ExpressionConfig:
     tolerance: float = 0.1  # of a blendshape in the first step
     pose_tolerance_deg: float = 2.0  # likewise
     together: float = 0.9  # correlation of the moves of two rows, as likely
-    overshoot: float = 1.25  # of what is wanted: renders show less than the network reads in them
+    overshoot: float = 1.5  # of what is wanted: renders show less than the network reads in them
     num_steps: int = 30  # of the descent; 0 = the first step alone
     lr: float = 0.1  # highest rate of Adam, in those standard deviations
     expression_weight: float = 10.0  # mean absolute difference of blendshapes
     identity_weight: float = 2.0  # one minus the cosine to the face before
     pose_weight: float = 1.0  # mean square of degrees / 10
-    move_weight: float = 6.0  # mean square of the move
+    move_weight: float = 3.0  # mean square of the move
     outside_weight: float = 8.0  # mean absolute difference of pixels outside of `region`
 
     def __post_init__(self) -> None:
