@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from page import chart, page, picture, table
 
+from mien.app.page import Chapter, chart, page, picture, slug, table
 from mien.app.settings import FACE_NET
 from mien.app.studio import Studio
 from mien.atomic import write_text
@@ -125,16 +125,18 @@ def write_page(bench: Bench, report: dict[str, Any], scores: list[tuple[str, Dir
         f"Samples at {name}": [table(numbers)] for name, numbers in report["distances"].items()
     }
     sections["Paths"] = [table({"perceptual path length": report["path_length"]})]
-    sections["Fixed seeds"] = [picture(*shown) for shown in bench.seeds()]
-    sections["Nearest people"] = [picture(*bench.copies())]
+    sections["Fixed seeds"] = [picture(path.name, words) for path, words in bench.seeds()]
+    nearest, words = bench.copies()
+    sections["Nearest people"] = [picture(nearest.name, words)]
     for name, score, sheet in scores:
         curves = {k: list(zip(score.strengths, values, strict=True)) for k, values in score.curves.items()}
         numbers = {"strength": score.strength, "purity": score.purity, "identity": score.identity}
         drawn = chart("Mean change in standard deviations over the direction's strength", curves)
-        sections[f"Direction {name}"] = [table(numbers), drawn, picture(sheet, "Six faces, one strength a row")]
+        sections[f"Direction {name}"] = [table(numbers), drawn, picture(sheet.name, "Six faces, one strength a row")]
     if report["run_dir"]:
         sections["The run"] = run_curves(Path(report["run_dir"]))
-    return page(title, sections)
+    text = "Features are those of mien's own face network."
+    return page(title, text, [Chapter(slug(name), name, parts) for name, parts in sections.items()])
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mien.app.chart import Curve, draw_curves
 from mien.app.figure import Section, Tile, figure
-from mien.app.page import Chapter, Shown, chart, page, paragraph, rows, tiles
+from mien.app.page import Chapter, chart, page, paragraph, picture, rows
 from mien.app.studio import Studio
 from mien.atomic import write_text
 from mien.edits.attributes import face_scorer
@@ -76,7 +76,7 @@ class _Drawn:
         source = f"{self.name}.png"
         save_png(grid([i for row in self.faces for i in row], columns=len(labels), col_labels=labels), outdir / source)
         svg = [chart(f"identity lost over {self.cost_axis}", self.cost), chart("changes over strength", self.moves)]
-        shown = tiles([[Shown(source, text="strengths", is_wide=True)]], widest_px=1100)
+        shown = picture(source, "strengths")
         return Chapter(self.name, self.name, [paragraph(self.text, kind="soft"), *svg, shown])
 
 

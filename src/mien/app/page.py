@@ -20,6 +20,7 @@ __all__ = [
     "link",
     "page",
     "paragraph",
+    "picture",
     "rows",
     "slug",
     "table",
@@ -177,6 +178,11 @@ def link(source: str, text: str) -> str:
 def video(source: str) -> str:
     """A video beside the page, played where the reader wants it."""
     return f'<video src="{quote(source)}" controls loop muted playsinline></video>'
+
+
+def picture(source: str, caption: str) -> str:
+    """One picture of any shape, across the page."""
+    return tiles([[Shown(source, text=caption, is_wide=True)]], widest_px=1100)
 
 
 def chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
