@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,18 @@ def _fit(img: Tensor, longest_px: float) -> Tensor:
     shrink = longest_px / max(img.shape[-2:])
     height, width = (max(SMALLEST_PX, round(side * shrink)) for side in img.shape[-2:])
     return resize(img, (width, height))
+
+
+class _Lattice(TypedDict):
+    stride: int
+    offset: tuple[int, int]
+
+
+def _lattice(size_px: Sequence[int], random: torch.Generator) -> _Lattice:
+    """Choose about `MAX_PLACES` patches of a map of (height, width), others each time."""
+    stride = math.ceil(math.sqrt(size_px[0] * size_px[1] / MAX_PLACES))
+    top, left = torch.randint(stride, (2,), generator=random).tolist()
+    return _Lattice(stride=stride, offset=(top, left))
 
 
 class _Objective:
@@ -129,14 +141,13 @@ class _Objective:
         random = torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 64 + layer_idx)
         directions = torch.randn(NUM_PROJECTIONS, own.shape[1], k, k, generator=random)
         filters = (directions / directions.flatten(1).norm(dim=1)[:, None, None, None]).to(own)
-        stride = math.ceil(math.sqrt(own.shape[-2] * own.shape[-1] / MAX_PLACES))
-        top, left = torch.randint(stride, (2,), generator=random).tolist()
-        found = projected(own, filters, stride=stride, offset=(top, left))
+        at, at_aim = (_lattice(maps.shape[-2:], random) for maps in (own, aim))
+        found = projected(own, filters, **at)
         weight = None
         if self.painted is not None:
             places = F.pad(F.interpolate(self.painted, map_px, mode="area"), (k // 2,) * 4, mode="reflect")
-            weight = projected(places, places.new_full((1, 1, k, k), 1 / k**2), stride=stride, offset=(top, left))[0]
-        return sliced(found, projected(aim, filters), weight)
+            weight = projected(places, places.new_full((1, 1, k, k), 1 / k**2), **at)[0]
+        return sliced(found, projected(aim, filters, **at_aim), weight)
 
 
 # ---- The whole ------------------------------------------------------------------------------------------------------

@@ -140,11 +140,19 @@ def _sample(pair: Pair) -> dict[str, Any]:
     return {"__key__": pair.key, **sides, "ws.npy": code, "json": facts}
 
 
+def _tar_writer() -> Any:
+    try:
+        from webdataset.writer import TarWriter
+    except ImportError as err:
+        raise MissingExtraError("webdataset is not installed", hint="pip install 'mien[pairs]'") from err
+    return TarWriter
+
+
 class _Shards:
     """The shards of one chunk, one of each split that has samples; they appear together with its record, or not."""
 
-    def __init__(self, outdir: Path, name: str) -> None:
-        self.outdir, self.name = outdir, name
+    def __init__(self, outdir: Path, name: str, tar_writer: Any) -> None:
+        self.outdir, self.name, self.tar_writer = outdir, name, tar_writer
 
     @property
     def record(self) -> Path:
@@ -169,10 +177,6 @@ class _Shards:
 
         `rejected` counts while the pairs are drawn.
         """
-        try:
-            from webdataset.writer import TarWriter
-        except ImportError as err:
-            raise MissingExtraError("webdataset is not installed", hint="pip install 'mien[pairs]'") from err
         kept: Counter[str] = Counter()
         with ExitStack() as stack, ThreadPoolExecutor(1) as encoder:
             writers: dict[str, Any] = {}
@@ -181,7 +185,7 @@ class _Shards:
                 if split not in writers:
                     part = stack.enter_context(replacing(self.path(split)))
                     file = stack.enter_context(part.open("wb"))
-                    writers[split] = stack.enter_context(TarWriter(file, encoder=False, mtime=0))
+                    writers[split] = stack.enter_context(self.tar_writer(file, encoder=False, mtime=0))
                 writers[split].write(sample.result())
                 kept[split] += 1
         for split in set(SPLITS) - set(kept):
@@ -301,6 +305,7 @@ def make_pairs(
         InputError: the generators are not related, or the folder holds other pairs.
         MissingExtraError: webdataset is not installed.
     """
+    tar_writer = _tar_writer()
     check_related(source, target, min_cosine)
     if (judge is None) != (config.filter is None):
         raise InputError("filters need their networks", hint="give a judge with config.filter, or neither")
@@ -313,7 +318,7 @@ def make_pairs(
     jobs += [(name, {"photos": name}, maker.photos(some)) for name, some in (photos or {}).items()]
     records, num_made, began = [], 0, time.perf_counter()
     for name, facts, pairs in jobs:
-        shards = _Shards(outdir, name)
+        shards = _Shards(outdir, name, tar_writer)
         record = shards.held(facts)
         if record is None:
             maker.rejected.clear()
