@@ -1,7 +1,8 @@
-"""`mien swap` and `mien swap-matrix`: faces by name and number, and bad folders with one clear error each."""
+"""`mien swap`, `swap-matrix` and `eval swap`: faces by name and number, bad folders with one clear error each."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,14 @@ def test_bad_folders(bundle: Path, friends: Path, tmp_path: Path) -> None:
     code, said = run("swap-matrix", friends, "--aligned", "--out", out)
     assert code == 2 and "would have one name" in said
     assert not out.exists()
+
+
+def test_swaps_are_measured(bundle: Path, friends: Path, tmp_path: Path) -> None:
+    outdir = tmp_path / "measured"
+    code, said = run("eval", "swap", friends, "--aligned", "--num", 2, "--outdir", outdir)
+    assert code == 0, said
+    assert "of 2 pairs are nearer to the source" in said and "identity_source" in said
+    report = json.loads((outdir / "swap.json").read_text(encoding="utf-8"))
+    assert set(report["pairs"]) == {"anna-on-bert", "bert-on-anna"} and report["identity"]["judge"] == "shipped"
+    assert all(pair["changed_outside"] == 0 and pair["colour"] < 20 for pair in report["pairs"].values())
+    assert (outdir / "anna-on-bert.png").is_file() and (outdir / "swap.png").is_file()

@@ -155,3 +155,44 @@ def directions(
         typer.echo(f"| {' | '.join(f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in line)} |")
     typer.echo(outdir / "directions.html")
     failures.finish(len(paths or ()))
+
+
+@app.command()
+def swap(
+    folder: Annotated[Path, typer.Argument(help="Folder with one photo of each person, or FFHQ crops.", metavar="DIR")],
+    outdir: Outdir,
+    num: Annotated[int | None, typer.Option("--num", min=2, help="Only the first so many pictures.")] = None,
+    identity: Annotated[
+        str, typer.Option("--identity", help="Who judges identity: auto, shipped, arcface, onnx:FILE.")
+    ] = "auto",
+    steps: Steps = None,
+    aligned: Aligned = False,
+    network: Network = DEFAULT_NETWORK,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+) -> None:
+    """Put everybody's face on everybody's photo and measure it: swap.json with every pair, swap.png.
+
+    Example: mien eval swap friends --num 4 --outdir out/swap
+    """
+    check_outdir(outdir)
+    check_network(network)
+
+    from mien.app.evaluate_swap import COLUMNS, evaluate_swap
+    from mien.app.studio import Studio
+    from mien.app.swap import config_of, sitters_of
+    from mien.judges import identity_judge
+
+    studio = Studio(network, device=device, precision=precision, seed=seed)
+    people, failures = sitters_of(studio, folder, aligned=aligned, num=num)
+    with Bars() as bars:
+        judge = identity_judge(identity, on_step=bars)
+        report = evaluate_swap(studio, people, outdir, identity=judge, config=config_of(steps, seed), on_step=bars)
+    numbers = report["summary"]
+    typer.echo(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    typer.echo(f"| {' | '.join(f'{numbers[key]:.4g}' for key in COLUMNS)} |")
+    share = f"{100 * numbers['nearer_to_source']:.0f} % of {len(report['pairs'])} pairs are nearer to the source"
+    note(f"medians; {share}; identity by {judge.name}")
+    typer.echo(outdir / "swap.png")
+    failures.finish(len(people) + len(failures.of))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import Failures, check_network, check_out, check_stems, for_each
-from mien.app.options import Aligned, Device, FaceIdx, Network, Out, Precision, Seed, Steps
+from mien.app.options import Aligned, Device, FaceIdx, Network, Out, Precision, RecipeOut, Seed, Steps
+from mien.app.replay import check_recipe_out, keep
 from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
 from mien.app.subjects import Subjects, check_subjects, crops_of, is_photo
@@ -26,7 +27,19 @@ if TYPE_CHECKING:
     from mien.inversion.code import Inversion
     from mien.report import Sink
 
-__all__ = ["METHOD", "TILE_PX", "Sitter", "app", "config_of", "everybody", "matrix", "sitter", "sitters_of", "whole"]
+__all__ = [
+    "METHOD",
+    "TILE_PX",
+    "Sitter",
+    "app",
+    "config_of",
+    "everybody",
+    "matrix",
+    "put_on",
+    "sitter",
+    "sitters_of",
+    "whole",
+]
 
 METHOD, TARGET_METHOD = "editable", "pivot"
 TILE_PX = 192
@@ -93,6 +106,7 @@ def swap(
     more: Annotated[
         list[str] | None, typer.Option("--source", help="Another photo of the source; identities are averaged.")
     ] = None,
+    recipe: RecipeOut = None,
     face: FaceIdx = None,
     method: Method = METHOD,
     steps: Steps = None,
@@ -107,14 +121,15 @@ def swap(
     Example: mien swap anna.jpg bert.jpg --out anna-as-bert.png
     """
     check_subjects(out, target, source, *(more or []), method=method, network=network, face=face, aligned=aligned)
+    check_recipe_out(recipe, out)
     import torch
 
+    from mien.app.operations import Face, Swap, person_of
     from mien.app.studio import Studio
     from mien.images import save_png
 
     studio = Studio(network, device=device, precision=precision, seed=seed)
     texts = [source, *(more or [])]
-    onto = sitter(studio, target, aligned=aligned, face=face)
     faces = [sitter(studio, text, aligned=aligned) for text in texts]
     with Bars() as bars:
         bars.say("source")
@@ -123,13 +138,40 @@ def swap(
             readers.invert(one.img)[0] if is_photo(text) else readers.code(text)
             for text, one in zip(texts, faces, strict=True)
         ]
-        bars.say("target")
-        behind = studio.invert(onto.img, method=TARGET_METHOD, on_step=bars)
-        bars.say("")
+        people = [None if is_photo(text) else code for text, code in zip(texts, codes, strict=True)]
+        if recipe is not None and any(code is not None and code.changes for code in people):
+            hint = "give the photo, or leave out --recipe"
+            raise InputError("a recipe holds no generator of one person's own", hint=hint)
+        subjects = Subjects(studio, bars, method=TARGET_METHOD, aligned=aligned)
         img = torch.cat([one.img for one in faces])
-        (swapped,) = studio.swap(codes, img, behind, onto.img, config=config_of(steps, seed), on_step=bars)
-    save_png(studio.paste_swap(onto.picture, onto.crop, swapped), out)
+        save_png(put_on(subjects, codes, img, target, face=face, steps=steps), out)
+        if recipe is not None:
+            sources = tuple(
+                Face(picture=one.img[0], person=None if code is None else person_of(studio, code))
+                for one, code in zip(faces, people, strict=True)
+            )
+            keep(subjects, [Swap(sources=sources, method=method, steps=steps)], recipe, face=face)
     typer.echo(out)
+
+
+def put_on(
+    subjects: Subjects,
+    codes: Sequence[Inversion],
+    img: Tensor,
+    target: str,
+    *,
+    face: int | None = None,
+    steps: int | None = None,
+) -> Image:
+    """Put the person of some codes and their pictures img [K, 3, H, W] on the largest face (or `face`) of a photo."""
+    studio, bars = subjects.studio, subjects.bars
+    onto = sitter(studio, target, aligned=subjects.aligned, face=face)
+    bars.say("target")
+    (behind,) = subjects.invert(onto.img)
+    bars.say("")
+    config = config_of(steps, studio.seed)
+    (swapped,) = studio.swap(codes, img, [behind], onto.img, config=config, on_step=bars)
+    return studio.paste_swap(onto.picture, onto.crop, swapped)
 
 
 def config_of(steps: int | None, seed: int) -> SwapConfig:

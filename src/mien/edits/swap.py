@@ -54,18 +54,16 @@ class SwapConfig(Schedule):
     last: int = 17  # and last, counted in 18 rows; the others begin as the target's
     num_samples: int = 512  # of the generator, that tell how pose and expression move
     ridge: float = 0.3  # shrinkage of their linear model
-    reach: float = 2.5  # farthest first move of one attribute
-    sigma: float = 0.12  # of the low-pass that light and colour are matched by, in sides of the crop
+    reach: float = 1.5  # farthest first move of one attribute
+    sigma: float = 0.2  # of the low-pass that light and colour are matched by, in sides of the crop
     inner: float = 0.93  # the face is the source's up to here, 1 being the target's outline,
     outer: float = 1.2  # and the photo is the target's from here on
     identity_weight: float = 1.0  # one minus the cosine
     pose_weight: float = 1.0  # mean square, in units of 10 degrees
-    expression_weight: float = 4.0  # mean absolute difference of blendshapes
-    colour_weight: float = (
-        0.2  # mean absolute difference of low frequencies inside of the face, before they are matched
-    )
+    expression_weight: float = 1.5  # mean absolute difference of blendshapes
+    colour_weight: float = 0.2  # mean absolute difference of the face's low frequencies, before they are matched
     border_weight: float = 0.5  # mean absolute difference of pixels around the outline
-    near_weight: float = 1.0  # squared distance of the code from where it began
+    near_weight: float = 5.0  # squared distance of the code from where it began
     prior_weight: float = 0.02  # how unlikely the code is for the mapping
     tune_steps: int = 30  # of pivotal tuning, by which the generator learns what surrounds the face; 0 = none
     batch_size: int = 4
