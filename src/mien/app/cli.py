@@ -27,6 +27,7 @@ from mien.app import (
     export,
     express,
     facespace,
+    jobs_cli,
     lab,
     models,
     pairs,
@@ -85,7 +86,22 @@ app = typer.Typer(
     help="Faces with StyleGAN: find, align, invert, edit, paste back.",
 )
 
-for commands in (photos, codes, drag, clip, style, express, stylize, swap, replay, lab, people, blend, export):
+for commands in (
+    photos,
+    codes,
+    drag,
+    clip,
+    style,
+    express,
+    stylize,
+    swap,
+    replay,
+    lab,
+    people,
+    blend,
+    export,
+    jobs_cli,
+):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")
 app.add_typer(pairs.app, name="pairs")
@@ -93,6 +109,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(directions.app, name="directions")
 app.add_typer(facespace.app, name="facespace")
+app.add_typer(jobs_cli.jobs, name="jobs")
 
 
 def _show_version(value: bool) -> None:

@@ -85,6 +85,7 @@ class Queue:
         request: Mapping[str, Any],
         *,
         user: str,
+        operation: str = "",
         inputs: Sequence[bytes] = (),
         key: str | None = None,
         address: str = "",
@@ -95,6 +96,7 @@ class Queue:
         Args:
             request: checked by `mien.app.jobs_requests.check`, as JSON; `op` names the operation.
             user: as the door names them, say `tg:123`.
+            operation: what it is called in lists and averages: the checked request's `label`; by default its `op`.
             inputs: pictures, as files' bytes that `mien.app.trust` has let through.
             key: of what the user did, say a message's number; the same key is the same job, and is done once.
             address: what the door needs to bring the result.
@@ -113,7 +115,7 @@ class Queue:
                 id=job_id,
                 user=user,
                 request=dict(request),
-                operation=str(request.get("op", "")),
+                operation=operation or str(request.get("op", "")),
                 inputs=tuple(self.store.blobs.put(job_id, data) for data in inputs),
                 address=address,
                 created_s=self._now(),
