@@ -94,6 +94,20 @@ def test_a_drag_is_a_recipe(bundle: Path, photo: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("source", ["seed:5", "photo"])
+def test_a_swap_is_a_recipe(bundle: Path, photo: Path, tmp_path: Path, source: str) -> None:
+    other, path, out = tmp_path / "other.png", tmp_path / "swap.json", tmp_path / "swap.png"
+    draw_photo((25,)).save(other)
+    texts = [other if source == "photo" else source, photo]
+    mien("swap", *texts, "--out", out, "--recipe", path, "--method", "encoder", "--steps", "1")
+    other.unlink()
+    mien("replay", path, photo, "--outdir", tmp_path / "again")
+    assert (tmp_path / "again" / "two.png").read_bytes() == out.read_bytes()
+    operations = json.loads(path.read_text())["operations"]
+    both = rewrite(path, operations=[*operations, {"op": "edit", "strengths": {"smile": 1}}])
+    assert "a swap stands alone" in mien("replay", both, photo, "--outdir", tmp_path / "no", code=3).output
+
+
 def test_other_photos_codes_and_seeds(recipe: Path, tmp_path: Path) -> None:
     draw_photo((25,)).save(tmp_path / "one.png")
     draw_photo(()).save(tmp_path / "none.png")

@@ -167,7 +167,7 @@ def test_arrays_are_numbers_and_nothing_else(recipe: Recipe, fields: dict[str, A
         ('{"mien_recipe": 1, "x": ' + "[" * 20 + "]" * 20 + "}", "nested too deeply"),
         ('{"mien_recipe": ' + "9" * 5000 + "}", "no JSON"),
         ('{"mien_recipe": 1, "operations": [], "network": "n", "method": "m"}', "has no digest"),
-        (" " * (8 << 20) + "{}", "longer than 8 MiB"),
+        (" " * (32 << 20) + "{}", "longer than 32 MiB"),
     ],
     ids=range(12),
 )
@@ -184,8 +184,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe{}")
     with pytest.raises(InputError, match="no text"):
         load_recipe(path, KINDS)
-    path.write_bytes(b" " * ((8 << 20) + 1))
-    with pytest.raises(InputError, match="larger than 8 MiB"):
+    path.write_bytes(b" " * ((32 << 20) + 1))
+    with pytest.raises(InputError, match="larger than 32 MiB"):
         load_recipe(path, KINDS)
 
 

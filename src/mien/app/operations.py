@@ -16,10 +16,28 @@ from mien.edits.recipe import Operation, Person
 from mien.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from mien.app.studio import Studio
+    from mien.app.subjects import Subjects
     from mien.inversion.code import Inversion
 
-__all__ = ["OPERATIONS", "Change", "Drag", "Edit", "Express", "Mix", "Style", "apply", "code_of", "draw", "person_of"]
+__all__ = [
+    "OPERATIONS",
+    "Change",
+    "Drag",
+    "Edit",
+    "Express",
+    "Face",
+    "Mix",
+    "Remake",
+    "Style",
+    "Swap",
+    "apply",
+    "code_of",
+    "draw",
+    "person_of",
+]
 
 
 def person_of(studio: Studio, code: Inversion) -> Person:
@@ -147,14 +165,74 @@ class Express(Change):
         return img if self.preset is not None else held(img, studio.render(before))
 
 
-OPERATIONS: Mapping[str, type[Change]] = {"edit": Edit, "mix": Mix, "style": Style, "drag": Drag, "express": Express}
+class Remake(Operation):
+    """An operation that makes a photo anew; it stands alone in its recipe."""
+
+    @abstractmethod
+    def remake(self, subjects: Subjects, source: str, face: int | None) -> Image:
+        """Return the photo, code's render or aligned picture `source` after the operation.
+
+        Raises:
+            InputError: the parameters do not fit the generator.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Face:
+    """Somebody as a picture [3, H, H] in [-1, 1] of the generator's side, with their code where it is a render."""
+
+    picture: Tensor
+    person: Person | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Swap(Remake):
+    """Put a person, by one or more pictures, on the largest face of a photo."""
+
+    sources: tuple[Face, ...]
+    method: str
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources or any(one.picture.shape[:1] != (3,) or one.picture.ndim != 3 for one in self.sources):
+            raise InputError("a swap has pictures [3, H, H] of its source", hint="see mien swap --help")
+        if len({one.picture.shape for one in self.sources}) > 1:
+            raise InputError("the pictures of a swap's source have several sizes", hint="see mien swap --help")
+
+    def remake(self, subjects: Subjects, source: str, face: int | None) -> Image:
+        from mien.app.swap import put_on
+
+        studio, side = subjects.studio, subjects.studio.G.img_resolution
+        img = torch.stack([one.picture for one in self.sources])
+        if img.shape[2:] != (side, side):
+            raise InputError(f"the swap's source is {list(img.shape[2:])} px, the generator {side}")
+        codes = [
+            studio.invert(one.picture[None], method=self.method, on_step=subjects.bars)[0]
+            if one.person is None
+            else code_of(studio, one.person)
+            for one in self.sources
+        ]
+        return put_on(subjects, codes, img, source, face=face, steps=self.steps)
+
+
+OPERATIONS: Mapping[str, type[Operation]] = {
+    "edit": Edit,
+    "mix": Mix,
+    "style": Style,
+    "drag": Drag,
+    "express": Express,
+    "swap": Swap,
+}
 """Name in a recipe => operation."""
 
 
 def _steps(studio: Studio, code: Inversion, operations: Sequence[Operation]) -> Iterator[tuple[Change, Inversion]]:
     """Yield each operation with the code that it makes."""
     for operation in operations:
-        assert isinstance(operation, Change)
+        if not isinstance(operation, Change):
+            raise InputError(
+                "a swap stands alone in its recipe", hint="do the other operations in a recipe of their own"
+            )
         code = operation.apply(studio, code)
         yield operation, code
 

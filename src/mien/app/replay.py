@@ -78,10 +78,13 @@ def perform(
     recipe: Path | None = None,
 ) -> None:
     """Do operations to the faces of `source` one after the other, and write the result and, if wanted, its recipe."""
-    from mien.app.operations import draw
+    from mien.app.operations import Remake, draw
     from mien.images import save_png
 
-    image = subjects.redraw(subjects.scene(source, face), lambda code: draw(subjects.studio, code, operations))
+    if len(operations) == 1 and isinstance(operations[0], Remake):
+        image = operations[0].remake(subjects, source, face)
+    else:
+        image = subjects.redraw(subjects.scene(source, face), lambda code: draw(subjects.studio, code, operations))
     save_png(image, out)
     if recipe is not None:
         keep(subjects, operations, recipe, face=face)

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-MAX_BYTES, MAX_DEPTH, MAX_OPERATIONS = 8 << 20, 16, 64
+MAX_BYTES, MAX_DEPTH, MAX_OPERATIONS = 32 << 20, 16, 64
 MAX_WORD, MAX_VALUES = 400, 1 << 20
 VERSION, OP = "mien_recipe", "op"
 HINT = "give a file that --recipe wrote"
