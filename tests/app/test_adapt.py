@@ -54,6 +54,9 @@ def test_a_difference_that_needs_its_base(bundle: Path, drawn_sets: Path, tmp_pa
     assert not torch.equal(G.state_dict()[last], base.state_dict()[last])
     held = read_recipe(out).provenance
     assert held["base"] == "faces-64" and held["pictures"] == 6 and held["config"]["where"] == "style=comic"
+    assert (
+        held["network"] == weights_digest("faces-64") and "faces-64.safetensors" in held["made_from"]
+    )  # for its terms
     assert held["score"].keys() >= {"kimg", "kernel", "diversity", "nearest", "identity", "ada/p", "ada/sign"}
     options = json.loads((tmp_path / "run" / "options.json").read_text())
     assert options["commit"] and options["data"] == held["data_sha256"]

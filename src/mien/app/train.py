@@ -244,7 +244,7 @@ def adapt(
     from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, adapt, find_discriminator
     from mien.training.data import load_pictures
     from mien.weights.delta import check_coding, save_difference
-    from mien.weights.load import find_weights, load_generator, save_generator
+    from mien.weights.load import find_weights, load_generator, save_generator, weights_digest
 
     if preset not in ADAPT_PRESETS:
         raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(ADAPT_PRESETS)}")
@@ -260,7 +260,8 @@ def adapt(
     D = find_discriminator(network, companion(network, "discriminator"))
     with _told(track, "adapt", run_dir, config, [data, network], path) as tell:
         found = adapt(config, G, drawings, run_dir, tell, D=D, face_net=_face_net(), device=pick_device(device))
-        facts = _facts(config, run_dir, [data], base=network.stem, score=dict(found.score))
+        known = {"base": network.stem, "network": weights_digest(network), "score": dict(found.score)}
+        facts = _facts(config, run_dir, [data, network], kimg=found.score["kimg"], **known)
         if difference is None:
             save_generator(found.G, path, provenance=facts, use_half=True)
         else:
