@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from mien.inversion.code import Inversion
 from mien.inversion.invert import find_edit
 from mien.inversion.personal import Changes
 from mien.latents import LatentStats, latent_stats, sample_ws, scale_rows
+from mien.nets import stylegan1, stylegan3
 from mien.nets.features import EXPRESSIONS, FaceNet, FaceReading
 from mien.nets.stylegan2 import Generator
 
@@ -197,6 +199,17 @@ def test_no_steps_is_the_first_move_and_shapes_are_checked(
     assert not torch.equal(first.ws, people[0].ws)
     with pytest.raises(InputError, match=r"must be \[2, 32\], got \[1, 32\]"):
         express(G, people, torch.zeros(1, 32), face_net=Colours(), stats=stats)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", [stylegan1, stylegan3])
+def test_every_family_takes_expressions(family: Any) -> None:
+    torch.manual_seed(0)
+    widths: dict[str, Any] = dict(channel_base=256, channel_max=8)
+    kwargs = widths if family is stylegan3 else dict(synthesis_kwargs=widths)
+    net = family.Generator(6, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=2), **kwargs).eval().requires_grad_(False)
+    code = Inversion(ws=sample_ws(net, [1])[0])
+    (after,) = moved(net, latent_stats(net, num=200), [code], replace(EASY, num_steps=1))
+    assert after.ws.shape == code.ws.shape and not torch.equal(after.ws, code.ws)
 
 
 def test_a_preset_moves_its_rows_by_its_length() -> None:

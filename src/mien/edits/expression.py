@@ -224,10 +224,9 @@ def _first_move(render: _Render, wanted: Tensor, config: ExpressionConfig) -> Te
     u = torch.zeros(render.moves.shape, device=wanted.device).requires_grad_()
     _, now = render(u)
     values = torch.cat([now.expression[:, MOVING], now.pose], dim=1)  # [N, M]
-    one = torch.eye(values.shape[1], device=wanted.device)
-    (slopes,) = torch.autograd.grad(values, u, one[:, None].expand(-1, len(u), -1), is_grads_batched=True)
-    jacobian = slopes.flatten(2).transpose(0, 1)  # [N, M, rows * axes]
-    variance = torch.full_like(one[0], config.tolerance**2)
+    slopes = [torch.autograd.grad(one.sum(), u, retain_graph=True)[0].flatten(1) for one in values.unbind(1)]
+    jacobian = torch.stack(slopes, dim=1)  # [N, M, rows * axes]
+    variance = torch.full_like(values[0], config.tolerance**2).detach()
     variance[-3:] = config.pose_tolerance_deg**2
     missing = torch.cat([wanted[:, MOVING], now.pose], dim=1).detach() - values.detach()
     gain = torch.linalg.solve(jacobian @ jacobian.mT + variance.diag(), missing[..., None])
