@@ -302,7 +302,10 @@ class Service:
     def end(self) -> None:
         for process in self.started:
             process.kill()
-            process.communicate()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
         self.queue.store.close()
 
 
@@ -443,7 +446,7 @@ def test_the_command_does_a_job_and_stops(tmp_path: Path, photo: Path) -> None:
     job = queue.submit(EDIT, user="anna", inputs=[photo.read_bytes()])
     people = queue.submit({"op": "generate", "seeds": [1]}, user="bert")
     command = [sys.executable, "-c", "from mien.app.cli import main; main()"]
-    process = subprocess.Popen([*command, "worker"], env=env, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*command, "worker"], env=env)
     wait_for(lambda: queue.get(people.id).state.is_over and queue.get(job.id).state.is_over, 200)
     shown = subprocess.run([*command, "jobs", "list", "--json"], env=env, capture_output=True, text=True, check=True)
     process.terminate()
