@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -42,12 +43,13 @@ class Redis:
         pytest.importorskip("redis", reason="needs the extra jobs")
         if shutil.which("redis-server") is None:
             pytest.skip("no redis-server")
-        self.folder, self.port, self.process = folder, free_port(), None
+        self.folder, self.port = folder, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         command = f"redis-server --port {self.port} --dir {self.folder} --appendonly yes --appendfsync always --save ''"
-        self.process = subprocess.Popen(command.split(), stdout=subprocess.DEVNULL)  # type: ignore[assignment]
+        self.process = subprocess.Popen(command.split(), stdout=subprocess.DEVNULL)
 
     def stop(self) -> None:
         assert self.process is not None
@@ -62,11 +64,9 @@ class Postgres:
             pytest.skip("no PostgreSQL")
         self.folder, self.port = folder / "data", free_port()
         self.url = f"postgresql://mien@127.0.0.1:{self.port}/postgres"
-        self.user = {}
+        self.user: dict[str, str] = {}
         if os.geteuid() == 0:  # it refuses to run as root
             shutil.chown(folder, "nobody")
-            for parent in folder.parents[:2]:
-                parent.chmod(0o755)
             self.user = {"user": "nobody"}
         self.run("initdb", "-U", "mien", "-A", "trust", "-D", str(self.folder))
 
@@ -84,13 +84,12 @@ class Postgres:
 
 
 @pytest.fixture(params=[Redis, Postgres])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    made = request.param(folder)
-    made.start()
-    yield made
-    made.stop()
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be entered by its user alone
+        made = request.param(Path(folder))
+        made.start()
+        yield made
+        made.stop()
 
 
 @pytest.fixture
