@@ -43,7 +43,7 @@ def originals(lab: Lab) -> Part:
     }
     notes = [f"{s.name} has one photo: no other pose to compare with" for s in lab.people if len(s.photos) == 1]
     text = "Aligned as FFHQ is, the most frontal photo of each person first: it stands for them in what follows."
-    return Part("people", "People", text, lines, numbers, notes=notes)
+    return Part("people", "People", "Aligned photos, the most frontal first", text, lines, numbers, notes=notes)
 
 
 def projections(lab: Lab) -> Part:
@@ -81,7 +81,15 @@ def projections(lab: Lab) -> Part:
         f"Each photo and what the generator makes of its code, found by {lab.config.method}. Compared at {EVAL_PX} px: "
         f"looks by {_name(lab.looks.name)}, identity by {_name(lab.identity.name)}."
     )
-    return Part("projections", "Projections", text, lines, {"median": middle, "people": numbers}, shown)
+    return Part(
+        "projections",
+        "Projections",
+        "Each photo, and what the generator makes of its code",
+        text,
+        lines,
+        {"median": middle, "people": numbers},
+        shown,
+    )
 
 
 def _name(judge: str) -> str:
@@ -109,7 +117,7 @@ def styles(lab: Lab) -> Part:
         f"and shape stay the person's, colour, light and texture become the style's. {SIDES}"
     )
     facts = {"rows": chosen, "psi": move.psi, "identity_kept": numbers}
-    return Part("styles", "Styles", text, lines, facts)
+    return Part("styles", "Styles", "Renders, and the same change in the photo", text, lines, facts)
 
 
 def _changed(lab: Lab, someone: Someone, found: Mapping[str, Tensor]) -> tuple[list[Picture | None], dict[str, float]]:
@@ -123,9 +131,9 @@ def _changed(lab: Lab, someone: Someone, found: Mapping[str, Tensor]) -> tuple[l
     before = lab.studio.render(lab.code(someone))
     kept = {name: lab.likeness(img, before) for name, img in found.items()}
     line: list[Picture | None] = [Picture(to_pil(before)[0], someone.name, "projection", is_head=True)]
-    line += [Picture(to_pil(img)[0], text=f"identity kept {kept[name]:.2f}") for name, img in found.items()]
+    line += [Picture(to_pil(img)[0], name, f"identity kept {kept[name]:.2f}") for name, img in found.items()]
     line.append(Picture(someone.best.image, someone.name, "photo", is_head=True))
-    line += [Picture(lab.in_photo(someone, img), text=name) for name, img in found.items()]
+    line += [Picture(lab.in_photo(someone, img), name) for name, img in found.items()]
     return line, kept
 
 
@@ -164,7 +172,9 @@ def expressions(lab: Lab) -> Part:
     head = ["", "", "missing before", "after", "identity kept"]
     shown_below = folded("How far each expression was, and is", rows(head, body))
     facts = {"missing": missing, "identity_kept": kept, "config": asdict(config)}
-    return Part("expressions", "Expressions", text, lines, facts, [shown_below])
+    return Part(
+        "expressions", "Expressions", "Renders, and the same change in the photo", text, lines, facts, [shown_below]
+    )
 
 
 def _missing(lab: Lab, code: Inversion, shown: Mapping[str, float]) -> float:

@@ -34,7 +34,7 @@ RAMP = 9  # weights of one person at which a blend is measured
 
 def _alone(key: str, title: str) -> Part:
     text = "One person alone: this figure needs two."
-    return Part(key, title, text, [], notes=[f"{title.lower()} left out: there is one person alone"])
+    return Part(key, title, "", text, [], notes=[f"{title.lower()} left out: there is one person alone"])
 
 
 def swaps(lab: Lab) -> Part:
@@ -76,7 +76,7 @@ def swaps(lab: Lab) -> Part:
     ]
     shown = [rows(head[1:], [["median", *middle.values()]]), folded("Every pair's numbers", rows(head, body))]
     facts = {"median": middle, "nearer_to_source": nearer, "pairs": numbers, "config": asdict(config)}
-    return Part("swaps", "Swaps", text, lines, facts, shown)
+    return Part("swaps", "Swaps", "Rows: whose face; columns: on whose photo", text, lines, facts, shown)
 
 
 def _editable(lab: Lab, someone: Someone) -> Inversion:
@@ -207,7 +207,16 @@ def blends(lab: Lab) -> Part:
         "The people are the corners of a space of weights, and every point in it is a face. Rank correlation of weight "
         f"and likeness: {min(monotone.values()):.2f} at least."
     )
-    return Part("blends", "Blends", text, lines, facts, [curves], notes=_differences(lab))
+    return Part(
+        "blends",
+        "Blends",
+        "The people, and blends of them by weights",
+        text,
+        lines,
+        facts,
+        [curves],
+        notes=_differences(lab),
+    )
 
 
 def morphs(lab: Lab) -> Part:
@@ -233,8 +242,15 @@ def morphs(lab: Lab) -> Part:
     try:
         save_mp4((_for_video(lab.studio.picture(Inversion(ws=ws))) for ws in frames), video, fps=24)
     except MissingExtraError as err:
-        return Part("morphs", "Morphs", text, lines, notes=[f"no video: {err.message} ({err.hint})"])
-    return Part("morphs", "Morphs", text, lines, videos=[video])
+        return Part(
+            "morphs",
+            "Morphs",
+            "From each person to the next",
+            text,
+            lines,
+            notes=[f"no video: {err.message} ({err.hint})"],
+        )
+    return Part("morphs", "Morphs", "From each person to the next", text, lines, videos=[video])
 
 
 def _for_video(image: Image) -> Image:

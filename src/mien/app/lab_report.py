@@ -46,7 +46,7 @@ def _tile(picture: Picture | None) -> Tile:
 
 def drawn(part: Part) -> Image:
     """Draw a part as one figure."""
-    section = Section(part.title, part.text, [[_tile(p) for p in line] for line in part.lines], TILE_PX)
+    section = Section(part.title, part.brief, [[_tile(p) for p in line] for line in part.lines], TILE_PX)
     return figure("Face lab", "", [section])
 
 
@@ -146,10 +146,11 @@ def write_report(lab: Lab, folder: Path, failures: Mapping[str, MienError]) -> d
 
 
 def _facts(lab: Lab, numbers: Mapping[str, Any]) -> dict[str, object]:
-    middle = numbers["projections"]["median"]
-    return {
+    middle, swapped = numbers["projections"]["median"], numbers["swaps"].get("median")
+    facts = {
         "people": len(lab.people),
         "photos": sum(len(someone.photos) for someone in lab.people),
-        "identity of projections, median": f"{middle['identity']:.2f}",
         "PSNR of projections, median": f"{middle['psnr']:.1f} dB",
+        "identity of projections, median": f"{middle['identity']:.2f}",
     }
+    return facts | ({"identity of swaps, median": f"{swapped['to_source']:.2f}"} if swapped else {})

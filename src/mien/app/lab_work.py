@@ -62,10 +62,23 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A figure of the lab: rows of tiles, None where one stays empty, and its numbers; `html` stands below."""
+    """A figure of the lab: rows of tiles, None where one stays empty, and its numbers.
+
+    Attributes:
+        key: its name in addresses and in the report.
+        title: its heading.
+        brief: what the figure says of itself where it stands alone.
+        text: what the page says of it.
+        lines: rows of tiles.
+        numbers: for the report.
+        html: what stands below on the page.
+        videos: shown below, too.
+        notes: what is wrong with it.
+    """
 
     key: str
     title: str
+    brief: str
     text: str
     lines: Sequence[Sequence[Picture | None]]
     numbers: Mapping[str, Any] = field(default_factory=dict)
