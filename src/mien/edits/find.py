@@ -88,8 +88,8 @@ def likeliest_moves(slopes: Tensor, metric: Tensor) -> Tensor:
 
 def _vectors(
     w: Tensor, scores: Scores, attributes: Sequence[Attribute], ridge: float
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Direction of each attribute for one standard deviation, as the linear model sees it, and how well it fits."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
+    """Move and slope [w_dim] of each attribute, as the linear model sees it, and how well it fits every measure."""
     names = list(scores.attributes)
     values = torch.stack([scores.attributes[n] for n in names], dim=1)
     slopes, explained = linear_model(w, values / values.std(dim=0).clamp(min=1e-6), ridge)
@@ -99,7 +99,8 @@ def _vectors(
     for a in attributes:
         columns = [names.index(n) for n in (a.name, *a.keep)]
         vectors[a.name] = likeliest_moves(slopes[:, columns], likely)[:, 0].float()
-    return vectors, {n: float(r) for n, r in zip(names, explained, strict=True)}
+    grows = {a.name: slopes[:, names.index(a.name)].float() for a in attributes}
+    return vectors, grows, {n: float(r) for n, r in zip(names, explained, strict=True)}
 
 
 # ---- Rows, length, range --------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def find_directions(
             raise InputError(f"nothing measures {', '.join(sorted(missing))}")
     spread = sample_spread(G, scorer, config.num_spread, truncation_psi=config.truncation_psi, seed=config.seed)
     w = ws.mean(dim=1)
-    vectors, explained = _vectors(w.cpu(), scores, attributes, config.ridge)
+    vectors, slopes, explained = _vectors(w.cpu(), scores, attributes, config.ridge)
     faces = w.mean(0).lerp(ws, config.truncation_psi)
     probe = Probe(G, faces[:: len(ws) // config.num_probes][: config.num_probes], scorer, spread)
     found, missed = {}, {}
@@ -206,7 +207,8 @@ def find_directions(
         facts = dict(unit=f"{std:.3g} {a.unit}", std=std, safe_range=(0.0, 0.0))
         best = best_rows(probe, a.name, vectors[a.name], config, **facts)
         if config.refine_steps:
-            refined = refine(G, scorer, faces, best, a.name, a.keep, spread, config.refine_steps, config.refining)
+            told = (spread, slopes[a.name], config.refine_steps, config.refining)
+            refined = refine(G, scorer, faces, best, a.name, a.keep, *told)
             best = calibrated(probe, a.name, refined, config).direction
         done = finished(probe, a.name, best, config)
         if (effect := done.effects[a.name]) >= config.found_effect:

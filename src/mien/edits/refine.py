@@ -3,7 +3,8 @@
 A linear model of attributes knows nothing of who the face is, and little of what happens at the far end of a move. The
 direction goes on from there: one vector for each row, shared by all faces, moved so that at strengths of -2 and 2 the
 mean change of its attribute is what the strength says, that of the others is none, and the identity stays. The vectors
-are whitened by the covariance of w, and their length there is what the move costs in likelihood.
+are whitened by the covariance of w, and their length there is what the move costs in likelihood. What the linear model
+promises of the move has to stay as well: else descent finds ways to please the scorer that no two people differ by.
 
 Source: latent directions learnt through the generator: Jahanian et al. 2020, Eq. 1, arXiv:1907.07171.
 """
@@ -30,6 +31,7 @@ class RefineConfig:
     """Settings of `refine`."""
 
     identity_weight: float = 3.0  # of one minus the cosine
+    promise_weight: float = 3.0  # of the squared share of the linear model's promise that is lost
     other_weight: float = 1.0  # of the squared changes of other attributes, in standard deviations per unit
     prior_weight: float = 0.3  # of the mean square length of the whitened vectors
     lr: float = 0.2  # of Adam, share of the root mean square of the whitened vectors
@@ -55,6 +57,7 @@ def refine(
     name: str,
     keep: Sequence[str],
     spread: Mapping[str, float],
+    slope: Tensor,
     num_steps: int,
     config: RefineConfig | None = None,
 ) -> Direction:
@@ -68,6 +71,7 @@ def refine(
         name: of its attribute.
         keep: names of the attributes to leave as they are.
         spread: standard deviation of every attribute.
+        slope: [w_dim], by which the linear model says that the attribute grows with w.
         num_steps: of descent.
         config: settings.
     """
@@ -77,6 +81,7 @@ def refine(
     cov = (w - w.mean(0)).T.cov()
     root = torch.linalg.cholesky(cov + FLOOR * cov.diagonal().mean() * torch.eye(len(cov)).to(cov))
     start = direction.vector.to(ws).expand(len(direction.layers), -1)
+    promised = float((start @ slope.to(ws)).sum())
     white = torch.linalg.solve_triangular(root, start.T, upper=False).T.contiguous().requires_grad_(True)
     rate = config.lr * float(white.detach().square().mean().sqrt())
     optimiser = torch.optim.Adam([white], lr=rate)
@@ -100,6 +105,8 @@ def refine(
         slopes = _slopes(after, before, strength, {name: spread[name], **kept})
         loss = (slopes[name] - 1).square() + config.prior_weight * white.square().sum(dim=1).mean()
         loss = loss + config.other_weight * sum(slopes[other].square() for other in kept)
+        kept_share = (white @ root.T @ slope.to(ws)).sum() / promised
+        loss = loss + config.promise_weight * (1 - kept_share).square()
         loss = loss + config.identity_weight * (1 - (after.identity * before.identity).sum(dim=1).mean())
         optimiser.zero_grad()
         loss.backward()
