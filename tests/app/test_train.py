@@ -129,7 +129,8 @@ def test_a_generator_begins_with_another_and_is_scored(drawn_sets: Path, tmp_pat
     start = GanTrainer(replace(TINY_GAN, seed=1), torch.zeros(4, 3, 16, 16, dtype=torch.uint8), torch.device("cpu"))
     mine, run_dir = tmp_path / "start" / "mine.safetensors", tmp_path / "run"
     save_net(start.G, mine)
-    args = ["gan", "--data", drawn_sets / "faces128.zip", "--run-dir", run_dir, "--from", mine, "--track", "tensorboard"]
+    args = ["gan", "--data", drawn_sets / "faces128.zip", "--run-dir", run_dir, "--from", mine]
+    args += ["--track", "tensorboard"]
     settings = set_all(**asdict(replace(TINY_GAN, lr=1e-9)))
     assert "no weights at" in mien_train(*args, *settings, code=2)  # no discriminator beside it
     save_net(start.D, mine.with_name("discriminator-mine.safetensors"))

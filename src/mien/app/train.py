@@ -319,7 +319,7 @@ def directions(
     track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Find smile, age, yaw and more in a generator; lay them beside it as directions-<its name>.safetensors to use them.
+    """Find smile, age, yaw and more in a generator; beside it, as directions-<its name>.safetensors, they are used.
 
     Example: mien train directions --run-dir runs/directions --network my.safetensors
     """
