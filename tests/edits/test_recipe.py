@@ -202,6 +202,28 @@ def test_whatever_is_damaged_there_is_one_kind_of_error(recipe: Recipe) -> None:
             assert err.hint
 
 
+@pytest.mark.slow
+def test_whatever_json_there_is_there_is_one_kind_of_error() -> None:
+    hypothesis = pytest.importorskip("hypothesis", reason="needs the development group")
+    strategies = pytest.importorskip("hypothesis.strategies")
+    names = ["network", "digest", "operations", "method", "op", "push", "strengths", "person", "ws", "shape", "float32"]
+    scalars = strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats()
+    words = strategies.sampled_from(names) | strategies.text(max_size=8)
+    values = strategies.recursive(
+        scalars | words, lambda inner: strategies.lists(inner) | strategies.dictionaries(words, inner), max_leaves=20
+    )
+
+    @hypothesis.settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(strategies.dictionaries(words, values))
+    def check(data: dict[str, Any]) -> None:
+        try:
+            parse_recipe(json.dumps({"mien_recipe": 1} | data), KINDS)
+        except InputError as err:
+            assert err.hint
+
+    check()
+
+
 def test_a_value_that_is_not_finite_is_not_written() -> None:
     bad = Recipe(network="n", digest="d", method="m", operations=(Push(strengths={"a": float("nan")}),))
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from statistics import median
@@ -22,17 +22,21 @@ from mien.report import Step
 
 __all__ = ["expressions", "originals", "projections", "styles"]
 
+COLUMNS = 6  # of photos, or of photos with their projections
 SIDES = "On the left the renders; on the right the same change in the photo itself, whose detail stays."
+
+
+def _lines(pictures: Sequence[Picture]) -> list[Sequence[Picture]]:
+    """Lay pictures out row by row."""
+    return [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
 
 
 def originals(lab: Lab) -> Part:
     """Everybody's photos, the most frontal first, by which they are shown."""
-    lines = [
-        [
-            Picture(photo.image, someone.name if i == 0 else "", f"yaw {photo.yaw_deg:+.0f}°", is_head=i == 0)
-            for i, photo in enumerate(someone.photos)
-        ]
+    shown = [
+        Picture(photo.image, someone.name if i == 0 else "", f"yaw {photo.yaw_deg:+.0f}°", is_head=i == 0)
         for someone in lab.people
+        for i, photo in enumerate(someone.photos)
     ]
     numbers = {
         someone.name: {
@@ -43,30 +47,28 @@ def originals(lab: Lab) -> Part:
     }
     notes = [f"{s.name} has one photo: no other pose to compare with" for s in lab.people if len(s.photos) == 1]
     text = "Aligned as FFHQ is, the most frontal photo of each person first: it stands for them in what follows."
-    return Part("people", "People", "Aligned photos, the most frontal first", text, lines, numbers, notes=notes)
+    return Part("people", "People", "Aligned photos, the most frontal first", text, _lines(shown), numbers, notes=notes)
 
 
 def projections(lab: Lab) -> Part:
     """Everybody found again in the generator, beside the originals."""
     total, done = sum(len(someone.photos) for someone in lab.people), 0
     numbers: dict[str, dict[str, dict[str, float]]] = {}
-    lines: list[list[Picture | None]] = []
+    pictures: list[Picture] = []
     for someone in lab.people:
-        line: list[Picture | None] = []
         numbers[someone.name] = {}
         for photo in someone.photos:
             lab.on_step(Step("projections", done, total))
             found = lab.project(someone, photo)
             numbers[someone.name][photo.path.name], done = found, done + 1
             name = someone.name if photo is someone.best else ""
-            line += [
+            pictures += [
                 Picture(photo.image, name, is_head=photo is someone.best),
                 Picture(
                     lab.studio.picture(lab.code(someone, photo)),
                     text=f"identity {found['identity']:.2f} · {found['psnr']:.1f} dB",
                 ),
             ]
-        lines.append(line)
     lab.on_step(Step("projections", total, total))
     every = [found for photos in numbers.values() for found in photos.values()]
     middle = {key: median(found[key] for found in every) for key in NUMBERS}
@@ -86,7 +88,7 @@ def projections(lab: Lab) -> Part:
         "Projections",
         "Each photo, and what the generator makes of its code",
         text,
-        lines,
+        _lines(pictures),
         {"median": middle, "people": numbers},
         shown,
     )

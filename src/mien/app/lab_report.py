@@ -51,7 +51,8 @@ def drawn(part: Part) -> Image:
 
 
 def _save_tiles(part: Part, folder: Path) -> list[list[Shown]]:
-    """Write every picture of a part, and return how the page shows it."""
+    """Write every picture of a part, and return how the page shows it; what an earlier report had more is removed."""
+    left = set((folder / part.key).glob("*.png"))
     shown: list[list[Shown]] = []
     for i, line in enumerate(part.lines):
         shown.append([])
@@ -61,8 +62,11 @@ def _save_tiles(part: Part, folder: Path) -> list[list[Shown]]:
                 continue
             path = folder / part.key / f"{i}-{j}{'-' + slug(picture.title) if picture.title else ''}.png"
             save_png(picture.image, path)
+            left.discard(path)
             source = f"{folder.name}/{part.key}/{path.name}"
             shown[-1].append(Shown(source, picture.title, picture.text, picture.shares, picture.is_head))
+    for path in left:
+        path.unlink()
     return shown
 
 
