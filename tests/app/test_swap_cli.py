@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,16 @@ def test_codes_seeds_crops_and_several_sources(bundle: Path, friends: Path, tmp_
     before, after = pixels_of(friends / "bert.png"), pixels_of(out)
     assert after.shape == before.shape and (after != before).any()
     assert (after[:4] == before[:4]).all() and (after[:, :4] == before[:, :4]).all()
+
+
+def test_the_labs_own_way(bundle: Path, friends: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Method("auto", (replace(PRESETS["lab-swap"].stages[0], num_steps=2),))
+    monkeypatch.setattr("mien.inversion.invert.PRESETS", {**PRESETS, **QUICK, "lab-swap": lab})
+    monkeypatch.setattr("mien.edits.lab_swap.PRESETS", {"lab-swap": lab})
+    out = tmp_path / "out.png"
+    code, said = run("swap", "seed:3", friends / "bert.png", "--aligned", "--method", "lab-swap", "--out", out)
+    assert code == 0, said
+    assert (pixels_of(out) != pixels_of(friends / "bert.png")).any()
 
 
 def test_wrong_use_of_a_swap(bundle: Path, photo: Path, friends: Path, tmp_path: Path) -> None:

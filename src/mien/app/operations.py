@@ -212,7 +212,7 @@ class Swap(Remake):
             else code_of(studio, one.person)
             for one in self.sources
         ]
-        return put_on(subjects, codes, img, source, face=face, steps=self.steps)
+        return put_on(subjects, codes, img, source, method=self.method, face=face, steps=self.steps)
 
 
 OPERATIONS: Mapping[str, type[Operation]] = {

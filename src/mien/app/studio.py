@@ -23,6 +23,7 @@ from mien.edits.blend import MIN_COSINE
 from mien.edits.directions import DirectionSet, load_directions
 from mien.edits.drag import DragConfig, Dragged, Points, drag
 from mien.edits.expression import MOVING, ExpressionConfig, along, express, read, wanted_of
+from mien.edits.lab_swap import lab_swap
 from mien.edits.looks import Look, find_look
 from mien.edits.spare import face_mask
 from mien.edits.style import decode, restyle
@@ -515,6 +516,14 @@ class Studio:
         options: dict[str, Any] = dict(means=self.swap_means, config=config, on_step=on_step)
         found = swap(self.G, sources, source_img.to(self.device), targets, target_img.to(self.device), **options)
         return [replace(one, code=replace(one.code, network=self.digest, method="swap")) for one in found]
+
+    @_in_precision
+    def lab_swap(
+        self, source_img: Tensor, targets: Sequence[Inversion], target_img: Tensor, *, on_step: Sink = ignore
+    ) -> list[Swap]:
+        """Swap as a face lab does, by the preset `lab-swap`. See `edits.lab_swap`."""
+        given, target_img = source_img.to(self.device), target_img.to(self.device)
+        return lab_swap(self.G, given, targets, target_img, means=self.swap_means, on_step=on_step)
 
     def paste_swap(self, photo: Image, crop: Crop, swapped: Swap) -> Image:
         """Put a swapped face into its photo; what lies outside of its mask stays as it is, byte for byte."""

@@ -41,10 +41,10 @@ __all__ = [
     "whole",
 ]
 
-METHOD, TARGET_METHOD = "editable", "pivot"
+METHOD, TARGET_METHOD, LAB_METHOD = "editable", "pivot", "lab-swap"
 TILE_PX = 192
 
-Method = Annotated[str, typer.Option("--method", help="How the source is inverted; editable keeps edits natural.")]
+Method = Annotated[str, typer.Option("--method", help="How the source is inverted; lab-swap: as a face lab swaps.")]
 
 app = typer.Typer()
 
@@ -144,7 +144,7 @@ def swap(
             raise InputError("a recipe holds no generator of one person's own", hint=hint)
         subjects = Subjects(studio, bars, method=TARGET_METHOD, aligned=aligned)
         img = torch.cat([one.img for one in faces])
-        save_png(put_on(subjects, codes, img, target, face=face, steps=steps), out)
+        save_png(put_on(subjects, codes, img, target, method=method, face=face, steps=steps), out)
         if recipe is not None:
             sources = tuple(
                 Face(picture=one.img[0], person=None if code is None else person_of(studio, code))
@@ -160,6 +160,7 @@ def put_on(
     img: Tensor,
     target: str,
     *,
+    method: str = METHOD,
     face: int | None = None,
     steps: int | None = None,
 ) -> Image:
@@ -169,8 +170,11 @@ def put_on(
     bars.say("target")
     (behind,) = subjects.invert(onto.img)
     bars.say("")
-    config = config_of(steps, studio.seed)
-    (swapped,) = studio.swap(codes, img, [behind], onto.img, config=config, on_step=bars)
+    if method == LAB_METHOD:
+        (swapped,) = studio.lab_swap(img, [behind], onto.img, on_step=bars)
+    else:
+        config = config_of(steps, studio.seed)
+        (swapped,) = studio.swap(codes, img, [behind], onto.img, config=config, on_step=bars)
     return studio.paste_swap(onto.picture, onto.crop, swapped)
 
 

@@ -34,7 +34,18 @@ from mien.nets.features import FaceNet
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 
-__all__ = ["Describe", "Moves", "Swap", "SwapConfig", "SwapMeans", "attribute_moves", "joined", "random_view", "swap"]
+__all__ = [
+    "Describe",
+    "Moves",
+    "Seam",
+    "Swap",
+    "SwapConfig",
+    "SwapMeans",
+    "attribute_moves",
+    "joined",
+    "random_view",
+    "swap",
+]
 
 Describe = Callable[[Tensor], Tensor]
 """FFHQ-aligned faces [N, 3, H, H] in [-1, 1] to identities [N, D] of unit length."""
@@ -137,7 +148,7 @@ class SwapMeans:
 
 
 @dataclass(frozen=True)
-class _Seam:
+class Seam:
     """Where N targets' faces end, and what is seen there."""
 
     target: Tensor  # [N, 3, S, S]
@@ -148,11 +159,11 @@ class _Seam:
     sigma: float
 
     @staticmethod
-    def of(target: Tensor, yaw_deg: Tensor, seen: Tensor, config: SwapConfig) -> _Seam:
+    def of(target: Tensor, yaw_deg: Tensor, seen: Tensor, config: SwapConfig) -> Seam:
         side, middle = target.shape[-1], (config.inner + config.outer) / 2
         face = face_mask(side, yaw_deg, inner=config.inner, outer=middle) * seen
         within = face_mask(side, yaw_deg, inner=middle, outer=config.outer) * seen
-        return _Seam(target, face, within, within * (1 - face), low_pass(target, face, config.sigma), config.sigma)
+        return Seam(target, face, within, within * (1 - face), low_pass(target, face, config.sigma), config.sigma)
 
     def compose(self, render: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Blend renders into the targets: pictures [N, 3, S, S], and how ill they fit, [N] each."""
@@ -206,7 +217,7 @@ class _Wanted:
 
     identity: Tensor  # [N, D]
     values: Tensor  # [N, K], pose and expression
-    seam: _Seam
+    seam: Seam
 
     def terms(self, img: Tensor, means: SwapMeans, seeds: Sequence[int]) -> dict[str, Tensor]:
         """Say how far composites [N, 3, S, S] are from it, [N] each; identity on a view of every seed too."""
@@ -352,7 +363,7 @@ def swap(
         for batch in (nearest == k).nonzero()[:, 0].split(config.batch_size):
             if not len(batch):
                 continue
-            seam = _Seam.of(target_img[batch], values[batch, 0], seen[batch], config)
+            seam = Seam.of(target_img[batch], values[batch, 0], seen[batch], config)
             wanted = _Wanted(identity.expand(len(batch), -1), values[batch], seam)
             other_ws = torch.stack([targets[i].ws for i in batch.tolist()]).to(target_img)
             swapped = _swap_from(G, sources[k], from_values[k], wanted, other_ws, means, config, on_step)
