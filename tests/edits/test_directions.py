@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 
 from mien.edits.directions import Direction, DirectionSet, load_directions, save_directions
 from mien.errors import InputError, WeightsError
+from mien.inversion.code import Inversion
 
 
 @pytest.fixture
@@ -69,3 +71,30 @@ def test_damaged_files_give_one_clear_error(content: bytes | None, tmp_path: Pat
         path.write_bytes(content)
     with pytest.raises(WeightsError, match="holds no directions"):
         load_directions(path)
+
+
+def test_files_of_the_first_format_are_read(found: DirectionSet, tmp_path: Path) -> None:
+    entry = {"layers": [1, 2], "unit": "0.3 of a full smile", "std": 0.3, "safe_range": [-2.0, 3.0]}
+    facts = {"format": 1, "network": found.network, "provenance": {}, "directions": {"smile": entry}}
+    vector = found["smile"].tensors()[""]
+    save_file({"smile": vector}, tmp_path / "d.safetensors", metadata={"mien_directions": json.dumps(facts)})
+    smile = load_directions(tmp_path / "d.safetensors")["smile"]
+    assert isinstance(smile, Direction) and torch.equal(smile.vector, vector)
+    assert (smile.layers, smile.effects, smile.identity, smile.place) == ((1, 2), {}, 0.0, "rows 1-2")
+
+
+def test_an_edit_moves_the_code_and_scaling_changes_the_unit(found: DirectionSet) -> None:
+    code = Inversion(ws=torch.randn(4, 6))
+    edited = found.edit(code, {"smile": 1.0, "yaw": -2.0})
+    torch.testing.assert_close(edited.ws, found.apply(code.ws[None], {"smile": 1.0, "yaw": -2.0})[0])
+    twice = DirectionSet({"smile": found["smile"].scaled(2)})
+    torch.testing.assert_close(twice.edit(code, {"smile": 0.5}).ws, found.edit(code, {"smile": 1.0}).ws)
+
+
+def test_two_sets_of_one_generator_are_joined(found: DirectionSet) -> None:
+    more = DirectionSet({"hat": found["yaw"]}, found.network, {"config": {"seed": 1}, "labels": 3})
+    both = found.joined(more)
+    assert sorted(both.directions) == ["hat", "smile", "yaw"]
+    assert both.provenance == {"config": {"num_samples": 9, "seed": 1}, "labels": 3}
+    with pytest.raises(InputError, match="two generators"):
+        found.joined(DirectionSet({}, "cd" * 32))
