@@ -89,7 +89,7 @@ def drag(
     drag_steps: Annotated[int, typer.Option("--drag-steps", min=1, help="Most steps of the dragging.")] = 150,
     recipe: RecipeOut = None,
     face: FaceIdx = None,
-    method: Method = "optimize",
+    method: Method = "pti",  # what the code alone cannot show would stay behind when the face moves
     steps: Steps = None,
     aligned: Aligned = False,
     network: Network = DEFAULT_NETWORK,
