@@ -1,5 +1,4 @@
-"""Style transfer: colour, light and texture of one code on the shape of another, with the colour kept or taken; and
-the same code rendered by another generator.
+"""Style transfer: the colour, light and texture of one code on the shape of another, or another generator's drawing.
 
 The last rows of a code make the style, so a person with the last rows of somebody else stays the person. Where only
 texture and light are wanted, the colour is given back afterwards: the chroma of the result gets the mean and the
