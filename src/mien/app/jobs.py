@@ -320,6 +320,7 @@ class Queue:
         if is_time:
             self._tidied_s = now
             self._sweep(now)
+            self.store.scrub()
         return len(due)
 
     def _sweep(self, now: float) -> None:
@@ -356,6 +357,7 @@ class Queue:
         ids = self.store.run(change)
         for job_id in ids:
             self.store.blobs.drop(job_id)
+        self.store.scrub()
         logger.info("%d jobs of one user are deleted", len(ids))
         return len(ids)
 

@@ -153,5 +153,8 @@ class RedisStore:
     def look(self, read: Callable[[Table], Result], *, patience_s: float = PATIENCE_S) -> Result:
         return again(lambda: read(_RedisTable(self._link)), self._failures, patience_s)
 
+    def scrub(self) -> None:
+        """Redis forgets at once; its file does when it is rewritten."""
+
     def close(self) -> None:
         self._link.close()

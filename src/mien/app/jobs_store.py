@@ -86,6 +86,9 @@ class Store(Protocol):
     def look(self, read: Callable[[Table], Result], *, patience_s: float = PATIENCE_S) -> Result:
         """Read without waiting for writers."""
 
+    def scrub(self) -> None:
+        """Take what was deleted off the disk, as far as the database lets us."""
+
     def close(self) -> None: ...
 
 
@@ -293,6 +296,13 @@ class _SqlStore:
 
     def look(self, read: Callable[[Table], Result], *, patience_s: float = PATIENCE_S) -> Result:
         return self.execute(lambda link: read(_SqlTable(link, self.tables)), patience_s=patience_s)
+
+    def scrub(self) -> None:
+        from sqlalchemy import text
+
+        if self._is_sqlite:  # rows are overwritten by secure_delete; what is left is the log
+            with suppress(*self._failures), self._engine.connect() as link:
+                link.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
 
     def close(self) -> None:
         self._engine.dispose()
