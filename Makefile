@@ -40,6 +40,7 @@ bench: $(READY)
 	$(BIN)/python bench/face_network.py $(SHARED)/data
 	$(BIN)/python bench/generator.py faces-64 --data $(SHARED)/data/faces128.zip
 	$(BIN)/python bench/inversion.py $(SHARED)/data/faces128.zip --judge $(SHARED)/judge/judge.py
+	$(BIN)/python bench/swap.py $(SHARED)/data/faces128.zip --judge $(SHARED)/judge/judge.py
 
 clean:
 	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
