@@ -348,6 +348,13 @@ def test_one_job_can_be_deleted(queue: Queue) -> None:
     assert pictures(queue) == [] and queue.claims.claim("w") is None
 
 
+@pytest.mark.parametrize("job_id", ["", "x", "../../etc/passwd", "0" * 32, "\0" * 32, "0" * 31 + "\n", "é" * 32])
+def test_a_number_that_is_none(job_id: str, queue: Queue) -> None:
+    for ask in (queue.get, queue.status, queue.cancel, queue.delete):
+        with pytest.raises(NoJobError, match="there is no such job"):
+            ask(job_id)
+
+
 def test_pictures_of_nobody_are_swept(queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A door was killed after it wrote a picture, before its job was in."""
     queue.store.blobs.put("0" * 32, b"orphan")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ from mien.errors import MienError
 __all__ = ["Queue", "Status", "open_queue"]
 
 SALT = "salt"
+JOB_ID = re.compile(r"[0-9a-f]{32}")
 ORPHAN_S = 3600.0  # pictures of no job are deleted after so long
 CARRY_S = 120.0
 TIDY_S = 60.0  # old records and pictures of nobody are looked for so often
@@ -363,7 +365,8 @@ class Queue:
 
 
 def _found(table: Table, job_id: str, user: str | None) -> Job:
-    job = table.get(job_id)
+    """Return a job; a number comes from anybody, so what is none never reaches the database."""
+    job = table.get(job_id) if JOB_ID.fullmatch(job_id) else None
     if job is None or user not in (None, job.user):
         raise NoJobError("there is no such job", hint="results are deleted after a while; send the picture again")
     return job

@@ -117,17 +117,13 @@ class Claims:
             for job in table.on(Shelf.ACTIVE):
                 if job.state == State.RUNNING and job.worker == worker:
                     self._take_back(table, job)
-            table.set_fact(
-                WORKERS, {name: at for name, at in living(table.fact(WORKERS), self._now()).items() if name != worker}
-            )
+            self._note(table, worker, None)
 
         self._store.run(change)
 
     def here(self, worker: str) -> None:
         """Note that a worker lives, for estimates."""
-        self._store.run(
-            lambda table: table.set_fact(WORKERS, {**living(table.fact(WORKERS), self._now()), worker: self._now()})
-        )
+        self._store.run(lambda table: self._note(table, worker, self._now()))
 
     def _note(self, table: Table, worker: str, at_s: float | None) -> None:
         seen = {**living(table.fact(WORKERS), self._now()), worker: at_s}
