@@ -81,7 +81,7 @@ def test_sizes_go_from_coarse_to_fine_and_keep_the_shape(look: Look) -> None:
     found = stylize(disc()[:, :, :18], [stripes(40, 20)], look, config, on_step=steps.append)
     assert found.img.shape == (1, 3, 24, 32) and found.num_steps == 7 and list(found.step_s) == [16, 23, 32]
     assert [(s.done, s.total) for s in steps] == [(i, 7) for i in range(1, 8)]
-    assert set(steps[0].scalars) == {"style", "content"}
+    assert set(steps[0].scalars) == {"style", "content", "tv"}
     assert found.record["size_px"] == [32, 24] and found.record["restarts"] == {}
 
 

@@ -8,14 +8,14 @@ import torch
 from mien.errors import InputError
 from mien.nets.textures import NUM_LEVELS, TextureBank
 
-NAMES = [f"{kind}{i}" for kind in ("patch", "detail", "texture", "structure", "light") for i in (1, NUM_LEVELS)]
+NAMES = [f"{kind}{i}" for kind in ("colour", "patch", "detail", "texture", "structure") for i in (1, NUM_LEVELS)]
 
 
 def test_maps_come_by_name_and_size() -> None:
     bank, img = TextureBank(), torch.rand(2, 3, 200, 193) * 2 - 1
     shapes = [list(m.shape) for m in bank.maps(img, NAMES)]
     fine, coarse = [200, 193], [13, 13]
-    assert shapes == [[2, n, *size] for n in (3, 3, 64, 4, 1) for size in (fine, coarse)]
+    assert shapes == [[2, n, *size] for n in (3, 3, 3, 64, 4) for size in (fine, coarse)]
     small = bank.maps(img[..., :20, :20], ["patch1", "patch5"])
     assert [list(m.shape[2:]) for m in small] == [[20, 20], [20, 20]]  # a level is never too small
 
@@ -29,14 +29,21 @@ def test_filters_are_fixed_and_orthonormal() -> None:
 
 def test_a_flat_picture_has_no_structure() -> None:
     flat = torch.full((1, 3, 32, 32), 0.3)
-    structure, detail, light = TextureBank().maps(flat, ["structure1", "detail1", "light1"])
-    assert max(float(m.abs().max()) for m in (structure, detail, light)) < 1e-3
+    for found in TextureBank().maps(flat, ["structure1", "detail1"]):
+        assert float(found.abs().max()) < 1e-3
 
 
-def test_structure_and_light_do_not_feel_contrast() -> None:
+def test_structure_does_not_feel_contrast() -> None:
     bank, img = TextureBank(), torch.rand(1, 3, 48, 48) - 0.5
-    for dark, bright in zip(*(bank.maps(x, ["structure2", "light2"]) for x in (img, 0.5 * img + 0.2)), strict=True):
-        torch.testing.assert_close(dark, bright, atol=2e-2, rtol=2e-2)
+    dark, bright = (bank.maps(x, ["structure2"])[0] for x in (0.5 * img + 0.2, img))
+    torch.testing.assert_close(dark, bright, atol=2e-2, rtol=2e-2)
+
+
+def test_colours_are_brightness_and_opponents() -> None:
+    red = torch.tensor([1.0, -1, -1])[:, None, None].expand(1, 3, 16, 16)
+    colour, patch = TextureBank().maps(red, ["colour1", "patch2"])
+    torch.testing.assert_close(colour[0, :, 3, 3], torch.tensor([0.299 - 0.587 - 0.114, 3.0, 1.5]))
+    torch.testing.assert_close(patch[0, :, 3, 3], colour[0, :, 3, 3])
 
 
 def test_structure_points_along_the_slope() -> None:

@@ -33,24 +33,24 @@ Weights = Mapping[str, float]
 class StyleConfig:
     """Settings of `stylize`; the defaults are those of our own setting `patches`, which needs no published network."""
 
-    content_layers: Weights = field(default_factory=lambda: {"structure1": 1.0, "light3": 1.0})
-    style_layers: Weights = field(default_factory=lambda: {"patch1": 1.0, "detail1": 1.0})
+    content_layers: Weights = field(default_factory=lambda: {"structure1": 1.0, "colour3": 1.0})
+    style_layers: Weights = field(default_factory=lambda: {"patch1": 1.0, "detail1": 1.0, "colour1": 1.0})
     style_loss: str = "sliced"
     distance: str = "relative"  # of maps and matrices; see `style_terms.DISTANCES`
-    content_weight: float = 0.4
+    content_weight: float = 0.6
     style_weight: float = 49.0
-    tv_weight: float = 0.0
-    patch_px: int = 7  # of the sliced loss
+    tv_weight: float = 0.2
+    patch_px: int = 7  # of the sliced loss; maps of colours are compared pixel by pixel
     optimizer: str = "adam"
     lr: float = 0.03  # pixels are in [-1,1]
-    final_lr: float = 0.1  # of Adam, the share of lr at the end of each size
+    final_lr: float = 0.05  # of Adam, the share of lr at the end of each size
     average: float = 0.95  # of Adam's iterates; 0 = the best one
     num_steps: int = 100  # at the coarsest size
     num_later_steps: int = 60  # at each finer one
     size_px: int = 512  # longest side of the result
     min_px: int = 32  # of the coarsest size; size_px = one size only
     scale_factor: float = math.sqrt(2)  # from one size to the next
-    style_scale: float = 1.0  # longest side of a style, in those of the result; none is enlarged beyond its own
+    style_scale: float = 1.0  # longest side of a style, in those of the result: how large its strokes are
     start: str = "recoloured"  # the content in the colours of the heaviest style
     colours: str = "style"
     spare: float = 0.7  # how much of the content stays where the mask is 1
@@ -159,6 +159,7 @@ PRESETS: Mapping[str, StyleConfig] = MappingProxyType(
 )
 """Ready settings by name; all but the first are made for VGG19."""
 
+STAND_IN_COLOUR = 1.0  # of the coarse colours, without which stand-ins paint rainbows
 STAND_IN_WEIGHTS = {"gram": (1.0, 1.0, 0.3), "wasserstein": (0.3, 10.0, 0.3)}
 """Weights of content, style and variation for maps that stand in for VGG19's, chosen by looking at the pictures."""
 
@@ -174,6 +175,7 @@ def for_look(config: StyleConfig, look: Look) -> StyleConfig:
     content, style, tv = STAND_IN_WEIGHTS[config.style_loss]
     return replace(
         config,
+        content_layers={**config.content_layers, "colour4": STAND_IN_COLOUR},
         distance="relative",
         start="recoloured",
         min_px=min(config.min_px, STAND_IN_PX),

@@ -83,16 +83,25 @@ def _lattice(size_px: Sequence[int], random: torch.Generator) -> _Lattice:
 
 
 class _Objective:
-    """The loss at one size: what the content and the styles say there, against the picture."""
+    """The loss at one size: what the content and the styles say there, against the picture.
+
+    `guide` is the content as its maps are taken: in the colours of the style, where these will be painted.
+    """
 
     def __init__(
-        self, look: Look, content: Tensor, styles: Sequence[tuple[float, Tensor]], spared: Tensor | None, c: StyleConfig
+        self,
+        look: Look,
+        content: Tensor,
+        guide: Tensor,
+        styles: Sequence[tuple[float, Tensor]],
+        spared: Tensor | None,
+        c: StyleConfig,
     ) -> None:
-        self.look, self.content, self.spared, self.config = look, content, spared, c
+        self.look, self.content, self.guide, self.spared, self.config = look, content, guide, spared, c
         self.style_names, self.content_names = list(c.style_layers), list(c.content_layers) if c.content_weight else []
         self.painted = None if spared is None else 1 - spared
         with torch.no_grad():
-            self.content_maps = look.maps(content, self.content_names) if self.content_names else {}
+            self.content_maps = look.maps(guide, self.content_names) if self.content_names else {}
             self.styles = [(w, self._statistics(look.maps(img, self.style_names), None)) for w, img in styles]
         self.parts: dict[str, float] = {}
 
@@ -123,22 +132,25 @@ class _Objective:
 
     def _style(self, own: Mapping[str, Any], aim: Mapping[str, Any], step: int) -> Tensor:
         c, parts = self.config, []
-        for i, (name, weight) in enumerate(c.style_layers.items()):
+        for name, weight in c.style_layers.items():
             if c.style_loss == "gram":
                 part = distance(own[name], aim[name], c.distance)
             elif c.style_loss == "wasserstein":
                 part = wasserstein(own[name], aim[name])
             else:
-                part = self._sliced(own[name], aim[name], step if c.optimizer == "adam" else 0, i)
+                part = self._sliced(name, own[name], aim[name], step if c.optimizer == "adam" else 0)
             parts.append(weight * part)
         return torch.stack(parts).sum()
 
-    def _sliced(self, own: Tensor, aim: Tensor, step: int, layer_idx: int) -> Tensor:
+    def _sliced(self, name: str, own: Tensor, aim: Tensor, step: int) -> Tensor:
         """Compare patches along random directions, other ones at each step of Adam."""
-        k = min(self.config.patch_px, *own.shape[-2:], *aim.shape[-2:])
+        patch_px = 1 if name.startswith("colour") else self.config.patch_px
+        k = min(patch_px, *own.shape[-2:], *aim.shape[-2:])
         map_px = own.shape[-2:]
         own = F.pad(own, (k // 2,) * 4, mode="reflect")  # pixels at the border belong to as many patches as others
-        random = torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 64 + layer_idx)
+        random = torch.Generator().manual_seed(
+            (self.config.seed * 1_000_003 + step) * 64 + self.style_names.index(name)
+        )
         directions = torch.randn(NUM_PROJECTIONS, own.shape[1], k, k, generator=random)
         filters = (directions / directions.flatten(1).norm(dim=1)[:, None, None, None]).to(own)
         at, at_aim = (_lattice(maps.shape[-2:], random) for maps in (own, aim))
@@ -209,11 +221,7 @@ def stylize(
     for px, num_steps in zip(sizes, steps_of, strict=True):
         small = _fit(content, px).clamp(-1, 1)
         objective = _objective(small, styles, weights, spare_mask, px, look, c)
-        x = (
-            _start(c, objective.content, styles[weights.index(max(weights))])
-            if x is None
-            else resize(x, (small.shape[3], small.shape[2])).clamp(-1, 1)
-        )
+        x = _start(c, objective.guide) if x is None else resize(x, (small.shape[3], small.shape[2])).clamp(-1, 1)
         began, done_before = time.perf_counter(), done
 
         def tell(step: int, _loss: float, now: Tensor, o: _Objective = objective, before: int = done_before) -> None:
@@ -258,18 +266,18 @@ def _objective(
         spared = c.spare * F.interpolate(spare_mask.float(), small.shape[-2:], mode="area").clamp(0, 1)
     painted = []
     for img in styles:
-        style = _fit(img, min(px * c.style_scale, max(img.shape[-2:]))).clamp(-1, 1)
+        style = _fit(img, px * c.style_scale).clamp(-1, 1)
         if c.colours != "style":
             style = (match_light if c.colours == "luminance" else match_colours)(style, small)
         painted.append(style)
     seen = grey(small).contiguous() if c.colours == "luminance" else small
-    return _Objective(look, seen, list(zip(weights, painted, strict=True)), spared, c)
+    heaviest = painted[list(weights).index(max(weights))]
+    guide = match_colours(seen, heaviest) if c.start == "recoloured" and c.colours == "style" else seen
+    return _Objective(look, seen, guide, list(zip(weights, painted, strict=True)), spared, c)
 
 
-def _start(c: StyleConfig, content: Tensor, style: Tensor) -> Tensor:
-    if c.start == "content" or (c.start == "recoloured" and c.colours != "style"):
-        return content
-    if c.start == "recoloured":
-        return match_colours(content, style)
+def _start(c: StyleConfig, guide: Tensor) -> Tensor:
+    if c.start != "noise":
+        return guide
     random = torch.Generator().manual_seed(c.seed)
-    return 0.2 * torch.randn(content.shape, generator=random).to(content)
+    return 0.2 * torch.randn(guide.shape, generator=random).to(guide)

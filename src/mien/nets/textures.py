@@ -1,9 +1,9 @@
 """A fixed bank of texture features: what style transfer compares where no network of ImageNet is at hand.
 
 A pyramid of the picture, and on each level filters that nobody trained. Their responses after a ReLU (`texture1`, the
-finest) describe textures as well as maps of trained networks do; `structure1` holds oriented differences of brightness,
-in units of their own spread, which tell what is where and not how it is painted, and `light1` the brightness itself
-likewise; `patch1` is the level in opponent colours, and `detail1` what is finest in it.
+finest) describe textures as maps of trained networks do; `structure1` holds oriented differences of brightness, in
+units of their own spread, which tell what is where and not how it is painted; `colour1` and `patch1` are the level in
+opponent colours, to be compared pixel by pixel and patch by patch, and `detail1` is what is finest in it.
 
 Source: Ustyuzhaninov et al. 2016 (random filters of many sizes suffice), arXiv:1606.00021; Freeman and Adelson 1991
 (steerable derivatives), doi:10.1109/34.93808.
@@ -27,7 +27,7 @@ NUM_FILTERS, FILTER_PX = 64, 7
 NUM_ORIENTATIONS, STRUCTURE_PX = 4, 9
 DETAIL_GAIN = 3.0  # what is finest varies least
 SMALLEST_PX = 12  # a level is never smaller: it repeats the one before
-KINDS = ("patch", "detail", "texture", "structure", "light")
+KINDS = ("colour", "patch", "detail", "texture", "structure")
 OPPONENT = ((0.299, 0.587, 0.114), (1.5, -1.5, 0.0), (0.75, 0.75, -1.5))
 """Brightness, red against green and yellow against blue; colours vary less in pictures, so they count threefold."""
 
@@ -70,12 +70,9 @@ class TextureBank(nn.Module):
         return [self._map(levels[int(name[-1]) - 1], name[:-1]) for name in layers]
 
     def _map(self, level: Tensor, kind: str) -> Tensor:
-        if kind in ("patch", "detail"):
+        if kind in ("colour", "patch", "detail"):
             colours = torch.einsum("ij,njhw->nihw", level.new_tensor(OPPONENT), level)
-            return colours if kind == "patch" else DETAIL_GAIN * (colours - _smooth(colours))
-        if kind == "light":
-            light = level.mean(1, keepdim=True)
-            return (light - light.mean((2, 3), keepdim=True)) / (light.std((2, 3), keepdim=True) + 1e-3)
+            return colours if kind != "detail" else DETAIL_GAIN * (colours - _smooth(colours))
         if kind == "texture":
             said = F.conv2d(F.pad(level, (FILTER_PX // 2,) * 4, mode="replicate"), self.filters)
             return F.relu(said)
