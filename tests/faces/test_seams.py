@@ -30,6 +30,8 @@ def test_the_outline_leans_with_the_head() -> None:
     """At the height of the ears the oval moves by 0.0048 of the side per degree; the sides are those of the mesh."""
     assert radius_at(0.774 - 20 * 0.0047, 0.545, 20.0) < radius_at(0.774, 0.545, 20.0)
     assert abs(radius_at(0.774 - 20 * 0.0047, 0.545, 20.0) - 1) < 0.12
+    for x, y, per_deg in ((0.757, 0.379, -0.0028), (0.276, 0.793, -0.0035), (0.721, 0.794, -0.0034)):  # of the mesh
+        assert abs(radius_at(x + 25 * per_deg, y, 25.0) - radius_at(x, y)) < 0.12, (x, y)
     straight, turned = face_radius(SIDE, torch.tensor([25.0])), face_radius(SIDE, torch.tensor([-25.0]))
     torch.testing.assert_close(straight, turned.flip(3))
 

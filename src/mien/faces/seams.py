@@ -37,7 +37,7 @@ def face_radius(size_px: int, yaw_deg: Tensor) -> Tensor:
     at = (torch.arange(size_px, device=yaw_deg.device) + 0.5) / size_px
     down = (at - CENTRE[1])[:, None]  # [S, 1]
     v = torch.where(down < 0, down / UPPER_HALF, down / LOWER_HALF)
-    lean = LEAN + (LEAN_AT_ENDS - LEAN) * v.square().clamp(max=1)
+    lean = LEAN + (LEAN_AT_ENDS - LEAN) * (down / LOWER_HALF).square().clamp(max=1)
     u = (at - CENTRE[0] - yaw_deg[:, None, None].clamp(-45, 45) * lean) / HALF_WIDTH  # [N, S, S]
     upper = (u.abs() ** UPPER_POWER + v.abs() ** UPPER_POWER) ** (1 / UPPER_POWER)
     lower = (u.abs() ** LOWER_POWER + v.abs() ** LOWER_POWER) ** (1 / LOWER_POWER)
