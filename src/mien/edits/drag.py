@@ -2,8 +2,8 @@
 
 Each step pulls a small patch of features around every point a little towards its goal, then looks for where the point
 went by the features that it had at the start. Radii are in px of the feature map, so that they hold for networks of
-any size. Beyond the paper, the code may not become less likely for the mapping network than it was, which keeps a little
-more of the person.
+any size. Beyond the paper, the code may not become less likely for the mapping network than it was, which keeps a
+little more of the person.
 
 Source: Pan et al. 2023 (DragGAN), Sec. 3.2, arXiv:2305.10973; codes kept likely: Zhu et al. 2020, arXiv:2012.09036.
 """
