@@ -18,6 +18,7 @@ from mien.app.jobs_record import (
     QueueError,
     Shelf,
     State,
+    belongs,
     ended,
     in_turn,
     living,
@@ -115,19 +116,20 @@ class Claims:
 
         def change(table: Table) -> None:
             for job in table.on(Shelf.ACTIVE):
-                if job.state == State.RUNNING and job.worker == worker:
+                if job.state == State.RUNNING and belongs(job.worker, worker):
                     self._take_back(table, job)
-            self._note(table, worker, None)
+            seen = living(table.fact(WORKERS), self._now())
+            table.set_fact(WORKERS, {name: at for name, at in seen.items() if not belongs(name, worker)})
 
         self._store.run(change)
 
     def here(self, worker: str) -> None:
         """Note that a worker lives, for estimates."""
-        self._store.run(lambda table: self._note(table, worker, self._now()))
 
-    def _note(self, table: Table, worker: str, at_s: float | None) -> None:
-        seen = {**living(table.fact(WORKERS), self._now()), worker: at_s}
-        table.set_fact(WORKERS, {name: at for name, at in seen.items() if at is not None})
+        def change(table: Table) -> None:
+            table.set_fact(WORKERS, {**living(table.fact(WORKERS), self._now()), worker: self._now()})
+
+        self._store.run(change)
 
     def beat(self, held: Job) -> None:
         """Renew the lease of a job.

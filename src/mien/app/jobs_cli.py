@@ -36,6 +36,9 @@ def _queue() -> Queue:
 @app.command()
 def worker(
     processes: Annotated[int, typer.Option("--processes", min=1, help="Workers, each with its own networks.")] = 1,
+    together: Annotated[
+        int, typer.Option("--together", min=1, max=16, help="Jobs at a time in each; their faces go together.")
+    ] = 1,
     network: Network = DEFAULT_NETWORK,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -52,7 +55,7 @@ def worker(
     load_settings()
     check_network(network)
     note(f"{processes} worker{'s' * (processes > 1)}; SIGTERM or Ctrl-C ends them in good order")
-    serve(processes, dict(network=network, device=device, precision=precision, seed=seed))
+    serve(processes, dict(network=network, device=device, precision=precision, seed=seed, together=together))
 
 
 def _row(job: Job) -> dict[str, object]:

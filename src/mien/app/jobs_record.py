@@ -24,12 +24,14 @@ __all__ = [
     "Shelf",
     "State",
     "TimedOutError",
+    "belongs",
     "ended",
     "forgotten",
     "in_turn",
     "living",
     "next_turn",
     "paced",
+    "thread_name",
     "time_left_s",
 ]
 
@@ -183,6 +185,20 @@ def forgotten(job: Job, now_s: float) -> Job:
 def living(seen: Mapping[str, float] | None, now_s: float) -> dict[str, float]:
     """Return the workers that were heard of lately, of worker => when."""
     return {worker: at_s for worker, at_s in (seen or {}).items() if at_s > now_s - ALIVE_S}
+
+
+def thread_name(worker: str, number: int) -> str:
+    """Return the name of a worker's thread, which dies with it.
+
+    >>> belongs(thread_name("7-0-ab", 1), "7-0-ab"), belongs("7-0-abc", "7-0-ab")
+    (True, False)
+    """
+    return f"{worker}.{number}"
+
+
+def belongs(name: str, worker: str) -> bool:
+    """Say whether this is a worker, or a thread of it."""
+    return name == worker or name.startswith(f"{worker}.")
 
 
 def in_turn(jobs: Iterable[Job]) -> list[Job]:

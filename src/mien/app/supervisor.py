@@ -111,7 +111,7 @@ def serve(num: int, options: Mapping[str, Any]) -> None:
 
     Args:
         num: of processes.
-        options: of the studio: network, device, precision, seed.
+        options: of the studio: network, device, precision, seed; `together`: jobs at a time in each process.
     """
     queue = open_queue(load_settings().jobs)
     queue.counts()
@@ -130,9 +130,9 @@ def serve(num: int, options: Mapping[str, Any]) -> None:
 # ---- The worker's process --------------------------------------------------------------------------------------------
 
 
-def work(queue: Queue, run: Run, name: str) -> None:
+def work(queue: Queue, run: Run, name: str, together: int = 1) -> None:
     """Be a worker: stop at SIGTERM, or when the supervisor is gone."""
-    worker = Worker(queue, run, name=name)
+    worker = Worker(queue, run, name=name, together=together)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells the supervisor too
 
@@ -150,6 +150,7 @@ def child() -> None:
     import torch
 
     from mien.app.studio import Studio
+    from mien.app.together import SharedStudio
     from mien.app.worker import run_requests
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -159,5 +160,6 @@ def child() -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // told["num"]))
     settings = load_settings()
     queue = open_queue(settings.jobs)
-    studio = Studio(told["network"], device=told["device"], precision=told["precision"], seed=told["seed"])
-    work(queue, run_requests(studio, queue, settings), told["name"])
+    kind = SharedStudio if told["together"] > 1 else Studio
+    studio = kind(told["network"], device=told["device"], precision=told["precision"], seed=told["seed"])
+    work(queue, run_requests(studio, queue, settings), told["name"], told["together"])

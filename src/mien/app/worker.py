@@ -15,12 +15,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mien.app.jobs import Queue
-from mien.app.jobs_record import ClaimLostError, Job, TimedOutError
+from mien.app.jobs_record import ClaimLostError, Job, TimedOutError, thread_name
 from mien.errors import Cancelled, InputError, MienError, MissingExtraError, WeightsError
 from mien.report import Sink, Step
 
@@ -114,13 +115,14 @@ class Worker:
         queue: of jobs.
         run: does one.
         name: that no other worker has.
+        together: jobs at a time, each in a thread of its own.
         poll_s: how often it looks for work.
     """
 
-    def __init__(self, queue: Queue, run: Run, *, name: str, poll_s: float = POLL_S) -> None:
-        self._queue, self._run, self.name, self._poll_s = queue, run, name, poll_s
+    def __init__(self, queue: Queue, run: Run, *, name: str, together: int = 1, poll_s: float = POLL_S) -> None:
+        self._queue, self._run, self._together, self._poll_s = queue, run, together, poll_s
+        self.name = name
         self._is_stopping, self._leave_s = False, math.inf  # plain values: a signal's handler may not wait for a lock
-        self._here_s = -HERE_S
 
     def stop(self) -> None:
         """Take no more jobs; finish the one that runs, or give it back; told twice, give it back at the next step."""
@@ -129,10 +131,26 @@ class Worker:
 
     def serve(self) -> None:
         """Work until `stop`; a queue that is away for a while is waited for."""
+        if self._together == 1:
+            self._take_jobs(self.name)
+            return
+        names = [thread_name(self.name, i) for i in range(self._together)]
+        threads = [threading.Thread(target=self._take_jobs, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+
+    def _take_jobs(self, name: str) -> None:
+        here_s = -HERE_S
         while not self._is_stopping:
             try:
-                self._here()
-                job = self._queue.claims.claim(self.name)
+                if time.monotonic() > here_s + HERE_S:
+                    self._queue.claims.here(name)
+                    self._queue.tidy()
+                    here_s = time.monotonic()
+                job = self._queue.claims.claim(name)
             except MienError as err:
                 logger.warning("%s", err.message)
                 time.sleep(1.0)
@@ -141,12 +159,6 @@ class Worker:
                 time.sleep(self._poll_s)
             else:
                 self._do(job)
-
-    def _here(self) -> None:
-        if time.monotonic() > self._here_s + HERE_S:
-            self._queue.claims.here(self.name)
-            self._queue.tidy()
-            self._here_s = time.monotonic()
 
     def _do(self, job: Job) -> None:
         """Do one job; whatever happens, the worker goes on, and the job is ended, given back, or its lease runs out."""
@@ -186,11 +198,12 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
     """Return how requests are done by a studio, whose networks are loaded now.
 
     Args:
-        studio: to use.
+        studio: to use; a `SharedStudio` where several jobs are done at a time.
         queue: that keeps the pictures.
         settings: bounds on what comes in, marks on what goes out.
     """
     from mien.app.jobs_requests import Work, check
+    from mien.app.together import SharedStudio
     from mien.app.trust import admit, load_block_list, seal
 
     blocked = load_block_list(settings.trust.block_list)
@@ -203,7 +216,8 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
             preview = Path(folder) / "preview.png"
             work = Work(studio, pictures, on_step, settings.trust, preview)
-            made = request.run(work)
+            with studio.using() if isinstance(studio, SharedStudio) else nullcontext():
+                made = request.run(work)
         return [seal(one.image, one.origin, settings.marks) for one in made], work.notes
 
     return run
