@@ -42,8 +42,15 @@ def disc(size: int = 24) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def look() -> Look:
-    return bank_look(None)
+def face_net() -> FaceNet:
+    torch.manual_seed(0)
+    net = FaceNet(channels=(4, 4, 4, 4), num_blocks=(0, 0, 0, 0), embedding_dim=8, norm=False)
+    return net.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def look(face_net: FaceNet) -> Look:
+    return bank_look(face_net)
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +181,8 @@ def test_whose_eyes_is_said(tmp_path: Path) -> None:
         find_look("vgg11")
 
 
-def test_the_face_network_looks_at_the_whole_picture() -> None:
-    net = FaceNet(channels=(4, 4, 4, 4), num_blocks=(0, 0, 0, 0), embedding_dim=8, norm=False).eval()
-    maps = bank_look(net).maps(torch.rand(1, 3, 64, 96), ["face1", "texture1", "face3"])
+def test_the_face_network_looks_at_the_whole_picture(look: Look) -> None:
+    maps = look.maps(torch.rand(1, 3, 64, 96), ["face1", "texture1", "face3"])
     assert [list(m.shape[1:]) for m in maps.values()] == [[4, 16, 24], [64, 64, 96], [4, 4, 6]]
     with pytest.raises(InputError, match="no layer 'face1'"):
         bank_look(None).maps(disc(), ["face1"])

@@ -33,7 +33,7 @@ Weights = Mapping[str, float]
 class StyleConfig:
     """Settings of `stylize`; the defaults are those of our own setting `patches`, which needs no published network."""
 
-    content_layers: Weights = field(default_factory=lambda: {"structure1": 1.0, "colour3": 1.0})
+    content_layers: Weights = field(default_factory=lambda: {"structure1": 1.0, "colour3": 1.0, "face3": 0.3})
     style_layers: Weights = field(default_factory=lambda: {"patch1": 1.0, "detail1": 1.0, "colour1": 1.0})
     style_loss: str = "sliced"
     distance: str = "relative"  # of maps and matrices; see `style_terms.DISTANCES`
