@@ -58,13 +58,13 @@ def test_outside_of_the_mask_the_target_is_itself(G: Generator, means: SwapMeans
 
 
 def test_a_batch_gives_what_one_by_one_gives(G: Generator, means: SwapMeans, codes: list[Inversion]) -> None:
-    """To 1e-4: sums over other shapes round otherwise, and Adam divides by small numbers."""
+    """To 1e-3, an eighth of a grey level: sums over other shapes round otherwise, and Adam divides by small numbers."""
     img = pictures(G, codes)
     together = swap(G, codes[:1], img[:1], codes[1:], img[1:], means=means, config=QUICK)
     for i, one in enumerate(together):
         (alone,) = swap(G, codes[:1], img[:1], codes[1 + i : 2 + i], img[1 + i : 2 + i], means=means, config=QUICK)
-        torch.testing.assert_close(one.img, alone.img, atol=1e-4, rtol=0)
-        torch.testing.assert_close(one.code.ws, alone.code.ws, atol=1e-4, rtol=0)
+        torch.testing.assert_close(one.img, alone.img, atol=1e-3, rtol=0)
+        torch.testing.assert_close(one.code.ws, alone.code.ws, atol=1e-3, rtol=0)
 
 
 def test_small_batches_keep_the_order_of_targets(G: Generator, means: SwapMeans, codes: list[Inversion]) -> None:
@@ -74,7 +74,7 @@ def test_small_batches_keep_the_order_of_targets(G: Generator, means: SwapMeans,
         for size in (4, 1)
     )
     for a, b in zip(whole, parts, strict=True):
-        torch.testing.assert_close(a.img, b.img, atol=1e-4, rtol=0)
+        torch.testing.assert_close(a.img, b.img, atol=1e-3, rtol=0)
 
 
 def test_the_descent_lowers_what_it_weighs(G: Generator, means: SwapMeans, codes: list[Inversion]) -> None:
