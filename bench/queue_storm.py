@@ -62,7 +62,7 @@ class Storm:
 
     def start(self) -> None:
         command = [*COMMAND, "--processes", str(self.processes)]
-        self.supervisor = subprocess.Popen(command, env=self.env, stderr=subprocess.DEVNULL)
+        self.supervisor = subprocess.Popen(command, env=self.env)
 
     def submit(self, kinds: list[tuple[dict[str, Any], list[bytes]]]) -> None:
         kind, number = self.rng.randrange(len(kinds)), len(self.submitted)
@@ -97,7 +97,7 @@ class Storm:
 
     def deliver(self) -> None:
         for job in self.queue.carry("courier", "storm:"):
-            assert job.state == "done", job.message
+            assert job.state == "done", f"{job.id}: {job.message}"
             for data in self.queue.results(job):
                 with PIL.Image.open(io.BytesIO(data)) as image:
                     image.load()

@@ -127,7 +127,9 @@ def test_a_worker_does_several_jobs_at_a_time(tmp_path: Path, bundle: Path, phot
     queue = open_queue(JobSettings(folder=tmp_path / "queue"))
     request = {"op": "change", "operations": [{"op": "edit", "strengths": {"smile": 1.0}}], "method": "encoder"}
     jobs = [queue.submit(request, user=user, inputs=[photo.read_bytes()]) for user in "abc"]
-    worker = Worker(queue, run_requests(SharedStudio(), queue, Settings()), name="w", together=3, poll_s=0.02)
+    worker = Worker(
+        queue, run_requests(SharedStudio(), queue, Settings(jobs=queue.settings)), name="w", together=3, poll_s=0.02
+    )
     thread = threading.Thread(target=worker.serve)
     thread.start()
     until_s = time.monotonic() + 60

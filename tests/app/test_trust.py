@@ -21,7 +21,7 @@ from mien.app import sandbox
 from mien.app.sandbox import decode_apart
 from mien.app.settings import MarkSettings, Secret, TrustSettings
 from mien.app.trust import BlockedError, BlockList, admit, load_block_list, looks_of, seal, spare
-from mien.errors import InputError, UnsupportedFileError
+from mien.errors import InputError, MienError, UnsupportedFileError
 from mien.marks import Origin
 
 BOUNDS = TrustSettings()
@@ -153,6 +153,18 @@ def test_a_broken_decoder_ends_alone(body: str, message: str, monkeypatch: pytes
     with pytest.raises(UnsupportedFileError, match=message):
         decode_apart(b"anything", **{**LIMITS, "timeout_s": 1.0})
     assert time.monotonic() - began_s < 10
+
+
+@pytest.mark.parametrize("body", ["print('ready', flush=True); os.kill(os.getpid(), 9)", "sys.exit(3)"])
+def test_a_decoder_that_somebody_killed_is_not_the_picture_s_fault(
+    body: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = sandbox.subprocess.run
+    code = f"import os, sys; {body}"
+    monkeypatch.setattr(sandbox.subprocess, "run", lambda c, **options: real([*c[:3], code, *c[4:]], **options))
+    with pytest.raises(MienError, match="pictures cannot be decoded now") as err:
+        decode_apart(b"anything", **LIMITS)
+    assert not isinstance(err.value, InputError) and "a decoder ended with" in caplog.text
 
 
 def test_a_decoder_knows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ def test_a_worker_that_is_told_to_stop_finishes_or_gives_back(queue: Queue) -> N
 
 def test_requests_are_done_by_the_studio(queue: Queue, bundle: Path, photo: Path, caplog: Any) -> None:
     caplog.set_level(logging.INFO, logger="mien")
-    run = run_requests(Studio(), queue, Settings())
+    run = run_requests(Studio(), queue, Settings(jobs=queue.settings))
     people = queue.submit({"op": "generate", "seeds": [1, 2]}, user="bert")
     edited = queue.submit(EDIT, user="anna", inputs=[photo.read_bytes()])
     broken = queue.submit(EDIT, user="cora", inputs=[b"\x89PNG\r\n\x1a\n nonsense"])
@@ -215,9 +215,20 @@ def test_requests_are_done_by_the_studio(queue: Queue, bundle: Path, photo: Path
     assert "anna" not in caplog.text
 
 
+def test_previews_of_killed_workers_are_deleted(queue: Queue, bundle: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "queue" / "scratch"
+    for name, age_s in (("old", 10_000), ("new", 0)):
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / "preview.png").write_bytes(b"somebody")
+        os.utime(scratch / name, (time.time() - age_s,) * 2)
+    run_requests(Studio(), queue, Settings(jobs=queue.settings))
+    assert [path.name for path in scratch.iterdir()] == ["new"]
+
+
 def test_a_blocked_user_gets_nothing(queue: Queue, bundle: Path, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "blocked.txt").write_text("user mallory # spam\n")
-    settings = load_settings(env={"MIEN_TRUST_BLOCK_LIST": str(tmp_path / "blocked.txt")})
+    env = {"MIEN_TRUST_BLOCK_LIST": str(tmp_path / "blocked.txt"), "MIEN_JOBS_FOLDER": str(tmp_path / "queue")}
+    settings = load_settings(env=env)
     job = queue.submit(EDIT, user="mallory", inputs=[photo.read_bytes()])
     with working(queue, run_requests(Studio(), queue, settings)):
         assert over(queue, job).message == "you cannot use this service"

@@ -1,13 +1,15 @@
 """Pictures of strangers are decoded in a process of their own, with bounds on its memory, time and files.
 
 A bomb, an endless loop or a broken decoder ends that process, and the door says that the picture cannot be read.
-The child is this file, run as a program: the picture comes on its standard input; on its standard output go a line of
-JSON (size, colour profile's length, or the error), the profile and the RGB pixels. It imports Pillow, but not PyTorch.
+The child is this file, run as a program: the picture comes on its standard input; on its standard output go a line when
+it is ready, a line of JSON (size, colour profile's length, or the error), the profile and the RGB pixels. What ends it
+before it is ready, or kills it from outside, is our fault and not the picture's. It imports Pillow, but not PyTorch.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -22,9 +24,12 @@ from mien.errors import InputError, MienError, UnsupportedFileError
 
 __all__ = ["decode_apart"]
 
+READY = b"ready"
 MAX_LINE, MAX_PROFILE = 1 << 12, 4 << 20
 NEEDED = ("PATH", "PYTHONPATH", "PYTHONHOME", "SYSTEMROOT", "LD_LIBRARY_PATH")
 HINT = "save it as JPEG or PNG and send it again"
+
+logger = logging.getLogger(__name__)
 
 
 def decode_apart(data: bytes, *, max_pixels: int, max_side_px: int, timeout_s: float, memory_mb: int) -> Image:
@@ -42,6 +47,7 @@ def decode_apart(data: bytes, *, max_pixels: int, max_side_px: int, timeout_s: f
 
     Raises:
         UnsupportedFileError: no picture, damaged, too large, or the decoder did not survive it.
+        MienError: no decoder could be started, or somebody killed it.
     """
     limits = json.dumps([max_pixels, max_side_px, timeout_s, memory_mb])
     command = [sys.executable, "-P", "-c", "from mien.app.sandbox import main; main()", limits]
@@ -53,7 +59,12 @@ def decode_apart(data: bytes, *, max_pixels: int, max_side_px: int, timeout_s: f
         raise UnsupportedFileError("the picture takes too long to decode", hint=HINT) from None
     except (OSError, MemoryError) as err:
         raise MienError("pictures cannot be decoded now: the machine is out of memory", hint="try again later") from err
-    return _picture(ended.stdout, ended.returncode, max_pixels)
+    ready, _, answer = ended.stdout.partition(b"\n")
+    if ready != READY or ended.returncode == -signal.SIGKILL:
+        tail = ended.stderr.decode(errors="replace")[-500:] if ready != READY else ""
+        logger.error("a decoder ended with %d before it was done %s", ended.returncode, tail)
+        raise MienError("pictures cannot be decoded now", hint="try again later")
+    return _picture(answer, ended.returncode, max_pixels)
 
 
 def _environment() -> dict[str, str]:
@@ -64,7 +75,7 @@ def _environment() -> dict[str, str]:
 
 def _picture(answer: bytes, code: int, max_pixels: int) -> Image:
     """Believe nothing of what a child says that has met a stranger's file."""
-    line, _, rest = answer[:MAX_LINE].partition(b"\n")
+    line, *_ = answer[:MAX_LINE].partition(b"\n")
     try:
         told: Any = json.loads(line)
     except ValueError:
@@ -110,7 +121,7 @@ def _bound(timeout_s: float, memory_mb: int) -> None:
     for kind, bound in bounds.items():
         hard = resource.getrlimit(kind)[1]
         least = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(kind, (least, least))
+        resource.setrlimit(kind, (least, hard if kind == resource.RLIMIT_CPU else least))  # XCPU is soft, KILL is hard
     signal.alarm(max(1, round(timeout_s)))
 
 
@@ -126,8 +137,10 @@ def _answer(told: dict[str, object], *parts: bytes) -> NoReturn:
 def main() -> NoReturn:
     """Decode the picture on standard input within the bounds of the first argument."""
     max_pixels, max_side_px, timeout_s, memory_mb = json.loads(sys.argv[1])
-    data = sys.stdin.buffer.read()
     PIL.Image.init()
+    sys.stdout.buffer.write(READY + b"\n")
+    sys.stdout.buffer.flush()
+    data = sys.stdin.buffer.read()
     _bound(timeout_s, memory_mb)
     try:
         image = read_photo(data, max_pixels=max_pixels, name="the file")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -207,13 +208,14 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
     from mien.app.trust import admit, load_block_list, seal
 
     blocked = load_block_list(settings.trust.block_list)
+    scratch = _scratch(settings)
     _warm(studio)
 
     def run(job: Job, on_step: Sink) -> tuple[Sequence[bytes], Sequence[str]]:
         request = check(job.request, len(job.inputs))
         on_step(Step("read", 0, 1))
         pictures = admit(queue.inputs(job), user=job.user, settings=settings.trust, blocked=blocked)
-        with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             preview = Path(folder) / "preview.png"
             work = Work(studio, pictures, on_step, settings.trust, preview)
             with studio.using() if isinstance(studio, SharedStudio) else nullcontext():
@@ -221,6 +223,17 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
         return [seal(one.image, one.origin, settings.marks) for one in made], work.notes
 
     return run
+
+
+def _scratch(settings: Settings) -> Path:
+    """Return a place for previews that nobody else may enter, without those that killed workers left there."""
+    folder = settings.jobs.folder / "scratch"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        with suppress(OSError):
+            if left.stat().st_mtime < time.time() - 2 * settings.jobs.timeout_s:
+                shutil.rmtree(left)
+    return folder
 
 
 def _warm(studio: Studio) -> None:
