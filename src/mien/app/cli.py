@@ -41,9 +41,9 @@ from mien.app import (
 )
 from mien.app import eval as evaluation
 from mien.app.items import check_network, check_outdir
-from mien.app.options import Device, Network, Outdir, Precision, Seed, Track
+from mien.app.options import ENGINE, Engine, Outdir, Track
 from mien.app.screen import Bars, note, show_cursor, show_error, show_unexpected
-from mien.app.settings import DEFAULT_NETWORK
+from mien.app.spread import spread
 from mien.errors import Cancelled, MienError
 
 __all__ = ["app", "main"]
@@ -146,23 +146,20 @@ def _common(
 
 
 @app.command()
+@spread
 def demo(
     outdir: Outdir = Path("out/demo"),
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Show everything once, on a real photo and on invented people; the figure is overview.png.
 
     Example: mien demo --outdir out/demo
     """
     from mien.app.demo import run_demo
-    from mien.app.studio import Studio
 
     check_outdir(outdir)
-    check_network(network)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    check_network(engine.network)
+    studio = engine.studio()
     with Bars() as bars:
         report = run_demo(studio, outdir, bars)
     times: Any = report["times_s"]

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mien.app.items import check_network, check_out
-from mien.app.options import Device, Network, Precision, Seed
+from mien.app.options import ENGINE, Engine
 from mien.app.screen import Bars, note
-from mien.app.settings import DEFAULT_NETWORK
+from mien.app.spread import spread
 from mien.app.subjects import check_strengths
 from mien.app.text import parse_settings
 
@@ -20,6 +20,7 @@ app = typer.Typer()
 
 
 @app.command()
+@spread
 def video(
     clip: Annotated[Path, typer.Argument(help="A clip with people in it.", metavar="CLIP", show_default=False)],
     settings: Annotated[
@@ -32,10 +33,7 @@ def video(
     method: Annotated[
         str, typer.Option("--method", help="pti (one tuned generator a person), optimize or encoder (quick).")
     ] = "pti",
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Edit the people of a clip: as many pictures as before, at the same times, with the sound.
 
@@ -43,7 +41,6 @@ def video(
 
     Example: mien video holiday.mp4 --set smile=1 --out smiling.mp4
     """
-    from mien.app.studio import Studio
     from mien.edits.video import find_video_method
     from mien.video import clip_info
 
@@ -51,8 +48,8 @@ def video(
     check_out(out, [clip], suffix=".mp4")
     config = find_video_method(method)
     clip_info(clip)
-    check_network(network)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    check_network(engine.network)
+    studio = engine.studio()
     check_strengths(studio, strengths)
     with Bars() as bars:
         report = studio.edit_clip(clip, out, strengths, config=config, person=person, on_step=bars)

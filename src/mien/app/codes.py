@@ -8,24 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import check_network, check_out, check_outdir, check_stems, for_each
-from mien.app.options import (
-    Aligned,
-    Device,
-    FaceIdx,
-    Method,
-    Network,
-    Out,
-    Outdir,
-    Photos,
-    Precision,
-    RecipeOut,
-    Seed,
-    Steps,
-)
+from mien.app.options import ENGINE, FINDING, Engine, FaceIdx, Finding, Out, Outdir, Photos, RecipeOut
 from mien.app.replay import check_recipe_out, perform
 from mien.app.screen import Bars
-from mien.app.settings import DEFAULT_NETWORK
-from mien.app.subjects import BATCH, Subjects, check_strengths, check_subjects, crops_of
+from mien.app.spread import spread
+from mien.app.subjects import BATCH, check_strengths, crops_of
 from mien.app.text import parse_layers, parse_settings
 
 if TYPE_CHECKING:
@@ -39,16 +26,12 @@ app = typer.Typer()
 
 
 @app.command()
+@spread
 def invert(
     photos: Photos,
     outdir: Outdir,
-    method: Method = "optimize",
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = FINDING,
+    engine: Engine = ENGINE,
 ) -> None:
     """Find the code of every face: <stem>_<i>.safetensors, and <stem>_<i>.png as it renders.
 
@@ -59,22 +42,21 @@ def invert(
     """
     import torch
 
-    from mien.app.studio import Studio
     from mien.images import open_photo
     from mien.inversion.invert import find_method
 
     check_stems(photos)
     check_outdir(outdir)
-    find_method(method)
-    check_network(network)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    find_method(finding.method)
+    check_network(engine.network)
+    studio = engine.studio()
     waiting: list[tuple[Path, Tensor, Crop | None]] = []
 
     def cut(path: Path) -> None:
-        for i, (img, crop) in enumerate(crops_of(studio, open_photo(path), path, aligned=aligned)):
+        for i, (img, crop) in enumerate(crops_of(studio, open_photo(path), path, aligned=finding.aligned)):
             out = outdir / f"{path.stem}_{i}.png"
             check_out(out, photos)
-            if studio.finished(out, img, method=method, num_steps=steps):
+            if studio.finished(out, img, method=finding.method, num_steps=finding.steps):
                 typer.echo(out)
             else:
                 waiting.append((out, img, crop))
@@ -86,7 +68,7 @@ def invert(
             bars.say(f"faces {first + 1}-{first + len(some)} of {len(waiting)}:")
             img = torch.cat([img for _, img, _ in some])
             for (out, _, crop), inversion in zip(
-                some, studio.invert(img, method=method, num_steps=steps, on_step=bars), strict=True
+                some, studio.invert(img, method=finding.method, num_steps=finding.steps, on_step=bars), strict=True
             ):
                 studio.save(inversion.from_crop({} if crop is None else crop.record), out)
                 typer.echo(out)
@@ -94,6 +76,7 @@ def invert(
 
 
 @app.command()
+@spread
 def edit(
     photo: Annotated[str, typer.Argument(help="A photo, or a code that `mien invert` wrote.", metavar="PHOTO")],
     settings: Annotated[
@@ -102,33 +85,28 @@ def edit(
     out: Out,
     recipe: RecipeOut = None,
     face: FaceIdx = None,
-    method: Method = "optimize",
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = FINDING,
+    engine: Engine = ENGINE,
 ) -> None:
     """Change every face of a photo along directions, in standard deviations, and put it back at full size.
 
     Example: mien edit portrait.jpg --set smile=1.5 --set age=-1 --out smiling.png
     """
     from mien.app.operations import Edit
-    from mien.app.studio import Studio
 
     strengths = parse_settings(settings)
-    check_subjects(out, photo, method=method, network=network, face=face, aligned=aligned)
+    finding.check(out, photo, engine=engine, face=face)
     check_recipe_out(recipe, out)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     check_strengths(studio, strengths)
     with Bars() as bars:
-        subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
+        subjects = finding.subjects(studio, bars)
         perform(subjects, photo, [Edit(strengths=strengths)], out, face=face, recipe=recipe)
     typer.echo(out)
 
 
 @app.command()
+@spread
 def mix(
     photo: Annotated[str, typer.Argument(help="A photo, a .safetensors code or seed:N.", metavar="PHOTO")],
     style: Annotated[str, typer.Argument(help="Likewise; of a photo the largest face.", metavar="STYLE")],
@@ -136,27 +114,21 @@ def mix(
     out: Out,
     recipe: RecipeOut = None,
     face: FaceIdx = None,
-    method: Method = "optimize",
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = FINDING,
+    engine: Engine = ENGINE,
 ) -> None:
     """Take rows of another person's code: the first turn and shape the face, the last colour it.
 
     Example: mix portrait.jpg seed:7 --layers 6- --out mixed.png
     """
     from mien.app.operations import Mix, person_of
-    from mien.app.studio import Studio
 
-    check_subjects(out, photo, style, method=method, network=network, face=face, aligned=aligned)
+    finding.check(out, photo, style, engine=engine, face=face)
     check_recipe_out(recipe, out)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     rows = parse_layers(layers, studio.G.num_ws)
     with Bars(prefix="style") as bars:
-        subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
+        subjects = finding.subjects(studio, bars)
         other = person_of(studio, subjects.code(style))
         bars.say("photo")
         perform(subjects, photo, [Mix(person=other, layers=tuple(rows))], out, face=face, recipe=recipe)

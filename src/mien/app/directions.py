@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.app.items import check_network, check_out, check_outdir
-from mien.app.options import Device, Network, Out, Outdir, Precision, Psi, Seed
+from mien.app.options import ENGINE, Device, Engine, Network, Out, Outdir, Precision, Psi
 from mien.app.screen import Bars, note
 from mien.app.settings import DEFAULT_NETWORK
+from mien.app.spread import spread
 from mien.app.text import parse_layers, parse_names, parse_seeds
 from mien.errors import InputError
 from mien.report import Step
@@ -108,6 +109,7 @@ def _named(
 
 
 @app.command()
+@spread
 def find(
     out: Annotated[Path, typer.Option("--out", help="File of directions to write, .safetensors.")],
     method: Annotated[
@@ -128,10 +130,7 @@ def find(
         str | None, typer.Option("--orthogonal-to", help="Attributes or labels to leave as they are, say age,gender.")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=50, help="People to score.")] = 2000,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Find directions: without names by sefa or ganspace (sefa0, sefa1... the strongest first), named by the others.
 
@@ -152,18 +151,17 @@ def find(
     if method == "stylespace" and layers is not None:
         raise InputError("--method stylespace moves channels, not rows", hint="leave out --layers")
     check_out(out, suffix=".safetensors")
-    check_network(network)
-    from mien.app.studio import Studio
+    check_network(engine.network)
     from mien.edits.directions import save_directions
     from mien.edits.find import FindConfig
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     rows = None if layers is None else parse_layers(layers, studio.G.num_ws)
-    config = FindConfig(num_samples=samples, seed=seed)
+    config = FindConfig(num_samples=samples, seed=engine.seed)
     if method in SCORED:
         found = _named(studio, method, names, labels, keep, rows, config)
     else:
-        found = _principal(studio, method, num, range(studio.G.num_ws) if rows is None else rows, seed)
+        found = _principal(studio, method, num, range(studio.G.num_ws) if rows is None else rows, engine.seed)
     save_directions(found, out)
     typer.echo(out)
 
@@ -216,37 +214,32 @@ def sheet(
 
 
 @app.command("list")
+@spread
 def list_(
     file: File = None,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """List directions: name, what strength 1 is, rows, strengths within which a face stays itself.
 
     Example: mien directions list
     """
-    check_network(network)
-    from mien.app.studio import Studio
+    check_network(engine.network)
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     for name, d in sorted(read_directions(studio, file).directions.items()):
         low, high = d.safe_range
         typer.echo(f"{name}  1 = {d.unit}  {d.place}  {low:g} to {high:g}{_side_effects(name, d)}")
 
 
 @app.command()
+@spread
 def show(
     name: Annotated[str, typer.Argument(help="Name of a direction.")],
     out: Out,
     file: File = None,
     people: Annotated[str, typer.Option("--seeds", help="People to show it on, say 1-4.")] = "1-4",
     psi: Psi = 0.5,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Show what a direction does to invented people: one row a person, strengths from -3 to 3.
 
@@ -254,11 +247,10 @@ def show(
     """
     seeds = parse_seeds(people)
     check_out(out)
-    check_network(network)
-    from mien.app.studio import Studio
+    check_network(engine.network)
     from mien.images import grid, save_png
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     direction = read_directions(studio, file)[name]
     pictures = []
     for number in seeds:

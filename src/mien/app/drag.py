@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Out, Precision, RecipeOut, Seed, Steps
+from mien.app.options import ENGINE, TUNED, Engine, FaceIdx, Finding, Out, RecipeOut
 from mien.app.replay import check_recipe_out, keep
 from mien.app.screen import Bars, note
-from mien.app.settings import DEFAULT_NETWORK
-from mien.app.subjects import Subjects, check_subjects, is_photo
+from mien.app.spread import spread
+from mien.app.subjects import is_photo
 from mien.app.text import parse_point
 from mien.errors import InputError
 
@@ -78,6 +78,7 @@ def _tell(dragged: Dragged, before: np.ndarray, px: float) -> None:
 
 
 @app.command()
+@spread
 def drag(
     photo: Annotated[str, typer.Argument(help="A photo, a code or seed:N.", metavar="PHOTO")],
     starts: Annotated[list[str], typer.Option("--from", help="A point, px of the picture; repeatable.", metavar="X,Y")],
@@ -89,13 +90,8 @@ def drag(
     drag_steps: Annotated[int, typer.Option("--drag-steps", min=1, help="Most steps of the dragging.")] = 150,
     recipe: RecipeOut = None,
     face: FaceIdx = None,
-    method: Method = "pti",  # what the code alone cannot show would stay behind when the face moves
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = TUNED,  # what the code alone cannot show would stay behind when the face moves
+    engine: Engine = ENGINE,
 ) -> None:
     """Drag points of a face to where they should be, say a corner of the mouth; what hangs on them follows.
 
@@ -106,23 +102,22 @@ def drag(
     import numpy as np
 
     from mien.app.operations import Drag
-    from mien.app.studio import Studio
     from mien.edits.drag import DragConfig
     from mien.images import open_photo, save_png
 
     at, to = _read_points(starts, goals)
-    check_subjects(out, photo, method=method, network=network, face=face, aligned=aligned)
+    finding.check(out, photo, engine=engine, face=face)
     check_recipe_out(recipe, out)
     if recipe is not None and mask is not None:
         raise InputError("a mask belongs to one photo, a recipe to any", hint="leave out --mask or --recipe")
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     side = studio.G.img_resolution
     with Bars() as bars:
-        subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
+        subjects = finding.subjects(studio, bars)
         picture, crop = open_photo(Path(photo)) if is_photo(photo) else None, None
         if picture is None:
             code, px = subjects.code(photo), 1.0
-        elif aligned:
+        elif finding.aligned:
             code, px = subjects.invert(studio.aligned(picture, source=photo))[0], picture.width / side
         else:
             crops = studio.align(picture, source=photo, face=face)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import Failures, check_network, check_outdir, check_stems, for_each
-from mien.app.options import Aligned, Device, Method, Network, Outdir, Precision, Psi, Seed, Steps
+from mien.app.options import ENGINE, FINDING, Aligned, Engine, Finding, Outdir, Psi, Steps
 from mien.app.screen import Bars, note
-from mien.app.settings import DEFAULT_NETWORK
+from mien.app.spread import spread
 from mien.app.text import parse_names, parse_numbers, parse_seeds
 from mien.errors import InputError
 
@@ -40,6 +40,7 @@ def _pictures(folder: Path, num: int | None) -> list[Path]:
 
 
 @app.command()
+@spread
 def inversion(
     folder: Annotated[Path, typer.Argument(help="Folder of photos, or of FFHQ crops.", metavar="DIR")],
     outdir: Outdir,
@@ -51,10 +52,7 @@ def inversion(
     ] = "auto",
     steps: Steps = None,
     aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Compare methods of inversion: a table, inversion.json with every face, inversion.png; goes on where it stopped.
 
@@ -65,16 +63,15 @@ def inversion(
         raise InputError("no methods to compare", hint="say for example --methods encoder,optimize")
     paths = _pictures(folder, num)
     check_outdir(outdir)
-    check_network(network)
+    check_network(engine.network)
 
     from mien.app.evaluate import evaluate_inversion, find_subject
-    from mien.app.studio import Studio
     from mien.inversion.invert import find_method
     from mien.judges import identity_judge, perceptual_judge
 
     for name in names:
         find_method(name)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     subjects: list[Subject] = []
     failures = for_each(paths, "align", lambda path: subjects.append(find_subject(studio, path, aligned=aligned)))
     with Bars() as bars:
@@ -92,6 +89,7 @@ def inversion(
 
 
 @app.command()
+@spread
 def directions(
     outdir: Outdir,
     folder: Annotated[
@@ -103,13 +101,8 @@ def directions(
     strengths: Annotated[str, typer.Option("--strengths", help="To move by.")] = "-3,-2,-1,0,1,2,3",
     file: Annotated[Path | None, typer.Option("--file", help="Of directions; default: the network's.")] = None,
     num: Annotated[int | None, typer.Option("--num", min=1, help="Only the first so many pictures.")] = None,
-    method: Method = "optimize",
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = FINDING,
+    engine: Engine = ENGINE,
 ) -> None:
     """Draw for each direction what it changes against the identity that it costs: directions.png, .html, .json.
 
@@ -119,22 +112,21 @@ def directions(
     paths = None if folder is None else _pictures(folder, num)
     seeds = parse_seeds(people)
     check_outdir(outdir)
-    check_network(network)
+    check_network(engine.network)
 
     import torch
 
     from mien.app.directions import read_directions
     from mien.app.evaluate import find_subject
     from mien.app.evaluate_directions import COLUMNS, evaluate_directions, table_lines
-    from mien.app.studio import Studio
     from mien.edits.directions import DirectionSet
     from mien.inversion.invert import find_method
     from mien.latents import sample_ws
 
-    if find_method(method).changes_generator:
+    if find_method(finding.method).changes_generator:
         hint = "take optimize or encoder: all faces are moved in one generator"
-        raise InputError(f"--method {method} changes the generator for each face", hint=hint)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+        raise InputError(f"--method {finding.method} changes the generator for each face", hint=hint)
+    studio = engine.studio()
     found = read_directions(studio, file)
     if wanted:
         found = DirectionSet({name: found[name] for name in wanted}, found.network, found.provenance)
@@ -143,11 +135,13 @@ def directions(
             ws, failures = sample_ws(studio.G, seeds, truncation_psi=psi), Failures()
         else:
             crops: list[torch.Tensor] = []
-            failures = for_each(paths, "align", lambda p: crops.append(find_subject(studio, p, aligned=aligned).img))
+            failures = for_each(
+                paths, "align", lambda p: crops.append(find_subject(studio, p, aligned=finding.aligned).img)
+            )
             if not crops:
                 failures.show(len(paths))
                 raise InputError(f"no faces in {folder}", hint="give a folder of photos, or --aligned for crops")
-            codes = studio.invert(torch.cat(crops), method=method, num_steps=steps, on_step=bars)
+            codes = studio.invert(torch.cat(crops), method=finding.method, num_steps=finding.steps, on_step=bars)
             ws = torch.stack([code.ws for code in codes])
         report = evaluate_directions(studio, found, ws, outdir, strengths=moves, on_step=bars)
     typer.echo(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
@@ -158,6 +152,7 @@ def directions(
 
 
 @app.command()
+@spread
 def swap(
     folder: Annotated[Path, typer.Argument(help="Folder with one photo of each person, or FFHQ crops.", metavar="DIR")],
     outdir: Outdir,
@@ -167,28 +162,26 @@ def swap(
     ] = "auto",
     steps: Steps = None,
     aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Put everybody's face on everybody's photo and measure it: swap.json with every pair, swap.png.
 
     Example: mien eval swap friends --num 4 --outdir out/swap
     """
     check_outdir(outdir)
-    check_network(network)
+    check_network(engine.network)
 
     from mien.app.evaluate_swap import COLUMNS, evaluate_swap
-    from mien.app.studio import Studio
     from mien.app.swap import config_of, sitters_of
     from mien.judges import identity_judge
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     people, failures = sitters_of(studio, folder, aligned=aligned, num=num)
     with Bars() as bars:
         judge = identity_judge(identity, on_step=bars)
-        report = evaluate_swap(studio, people, outdir, identity=judge, config=config_of(steps, seed), on_step=bars)
+        report = evaluate_swap(
+            studio, people, outdir, identity=judge, config=config_of(steps, engine.seed), on_step=bars
+        )
     numbers = report["summary"]
     typer.echo(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     typer.echo(f"| {' | '.join(f'{numbers[key]:.4g}' for key in COLUMNS)} |")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Out, Precision, RecipeOut, Seed, Steps
+from mien.app.options import EDITABLE, ENGINE, Engine, FaceIdx, Finding, Out, RecipeOut
 from mien.app.replay import check_recipe_out, perform
 from mien.app.screen import Bars
-from mien.app.settings import DEFAULT_NETWORK
-from mien.app.subjects import Subjects, check_strengths, check_subjects, crops_of, is_photo
+from mien.app.spread import spread
+from mien.app.subjects import Subjects, check_strengths, crops_of, is_photo
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _by_mediapipe(subjects: Subjects, photo: Image, name: str) -> dict[str, floa
 
 
 @app.command()
+@spread
 def express(
     photo: Annotated[str, typer.Argument(help="A photo, a code or seed:N.", metavar="PHOTO")],
     out: Out,
@@ -88,20 +89,14 @@ def express(
     reader: Annotated[str, typer.Option("--reader", help="Who reads --from: network or mediapipe.")] = READERS[0],
     recipe: RecipeOut = None,
     face: FaceIdx = None,
-    method: Method = "editable",
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = EDITABLE,
+    engine: Engine = ENGINE,
 ) -> None:
     """Give faces an expression, and keep who they are, how they are turned, and everything else.
 
     Example: mien express portrait.jpg --emotion happiness --out happy.png
     """
     from mien.app.operations import Express
-    from mien.app.studio import Studio
     from mien.edits.expression import emotion as find_emotion
 
     if [source, emotion, direction].count(None) != 2:
@@ -112,11 +107,11 @@ def express(
         raise InputError(f"--preset {preset} moves along a direction", hint="give --direction")
     shown: Mapping[str, float] = {} if emotion is None else find_emotion(emotion)
     inputs = [photo] if source is None else [photo, source]
-    check_subjects(out, *inputs, method=method, network=network, face=face, aligned=aligned)
+    finding.check(out, *inputs, engine=engine, face=face)
     check_recipe_out(recipe, out)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     with Bars() as bars:
-        subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
+        subjects = finding.subjects(studio, bars)
         if source is not None:
             shown = shown_in(subjects, source, reader)
         if direction is not None and preset is None:

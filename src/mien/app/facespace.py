@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import check_network, check_out, check_stems, for_each
-from mien.app.options import Aligned, Device, Method, Network, Out, Precision, Seed
+from mien.app.options import ENGINE, Aligned, Engine, Method, Out
 from mien.app.screen import Bars, note
-from mien.app.settings import DEFAULT_NETWORK
+from mien.app.spread import spread
 from mien.errors import InputError
 from mien.report import Step
 
@@ -72,16 +72,14 @@ def chart(image: Image, names: Sequence[str], weights: Sequence[float]) -> Image
 
 
 @app.command()
+@spread
 def fit(
     folder: Annotated[Path, typer.Argument(help="Folder with one photo of each person.", metavar="DIR")],
     out: Annotated[Path, typer.Option("--out", help="Space to write, .safetensors.")],
     cycles: Annotated[int, typer.Option("--cycles", min=0, help="0 = straight blends of the codes.")] = 2,
     method: Method = "optimize",
     aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Fit a space to the people of a folder; of every photo the largest face counts.
 
@@ -90,10 +88,9 @@ def fit(
     if not folder.is_dir():
         raise InputError(f"no folder at {folder}", hint="give a folder with one photo of each person")
     check_out(out, suffix=".safetensors")
-    check_network(network)
+    check_network(engine.network)
     import torch
 
-    from mien.app.studio import Studio
     from mien.edits import facespace
     from mien.images import PHOTO_SUFFIXES, open_photo
     from mien.inversion.invert import find_method
@@ -101,7 +98,7 @@ def fit(
     if find_method(method).changes_generator:
         hint = "take optimize: people share one generator in a space"
         raise InputError(f"--method {method} changes the generator for each person", hint=hint)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     check_stems(paths)
     faces: dict[str, Tensor] = {}
@@ -121,7 +118,7 @@ def fit(
     if studio.face_net is not None:
         for warning in facespace.differences(img, studio.face_net(img).pose[:, 0]):
             note(f"warning: {warning}")
-    config = facespace.FaceSpaceConfig(num_cycles=cycles, seed=seed)
+    config = facespace.FaceSpaceConfig(num_cycles=cycles, seed=engine.seed)
     with Bars() as bars:
         ws = torch.stack([code.ws for code in studio.invert(img, method=method, on_step=bars)])
         space = facespace.fit(
@@ -141,14 +138,12 @@ def fit(
 
 
 @app.command()
+@spread
 def blend(
     space: Space,
     weights: Annotated[str, typer.Option("--weights", help="One for each person, say 0.5,0.3,0.2.")],
     out: Out,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Blend the people: the face, and beside it a bar for every person's share.
 
@@ -156,12 +151,11 @@ def blend(
     """
     shares = parse_weights(weights)
     check_out(out)
-    check_network(network)
-    from mien.app.studio import Studio
+    check_network(engine.network)
     from mien.images import save_png
     from mien.inversion.code import Inversion
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     people = _load(studio, space)
     image = studio.picture(Inversion(ws=people.blend(shares)))
     save_png(chart(image, people.names, shares), out)
@@ -169,6 +163,7 @@ def blend(
 
 
 @app.command()
+@spread
 def morph(
     space: Space,
     start: Annotated[str, typer.Argument(help="Name of the first person.", metavar="A")],
@@ -176,22 +171,18 @@ def morph(
     out: Annotated[Path, typer.Option("--out", help="MP4 to write.")],
     frames: Annotated[int, typer.Option("--frames", min=2, max=100_000, help="How many.")] = 120,
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=240, help="Frames a second.")] = 30,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Go from one person to another, as a video.
 
     Example: mien facespace morph friends.safetensors anna bert --out morph.mp4
     """
     check_out(out, suffix=".mp4")
-    check_network(network)
-    from mien.app.studio import Studio
+    check_network(engine.network)
     from mien.inversion.code import Inversion
     from mien.video import save_mp4
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     people = _load(studio, space)
     for name in (start, end):
         if name not in people.names:

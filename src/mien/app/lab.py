@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mien.app.items import Failures, check_network, check_outdir
-from mien.app.options import Aligned, Device, Method, Network, Precision, Seed, Steps
+from mien.app.options import ENGINE, FINDING, Engine, Finding
 from mien.app.screen import Bars, note
-from mien.app.settings import DEFAULT_NETWORK
+from mien.app.spread import spread
 from mien.app.style import names_of
 from mien.app.subjects import Subjects
 from mien.report import Step
@@ -23,6 +23,7 @@ app = typer.Typer()
 
 
 @app.command()
+@spread
 def lab(
     folder: Annotated[Path, typer.Argument(help="Folder with photos of four to six people.", metavar="DIR")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the report; made if missing.")],
@@ -37,13 +38,8 @@ def lab(
     edit_steps: Annotated[
         int | None, typer.Option("--edit-steps", min=1, help="Of each expression and swap, by default their own.")
     ] = None,
-    method: Method = "optimize",
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = FINDING,
+    engine: Engine = ENGINE,
 ) -> None:
     """Make a report of a few people: projections, styles, expressions, swaps, blends, morphs; a page and every number.
 
@@ -53,30 +49,31 @@ def lab(
     Example: mien lab people --out report
     """
     check_outdir(out)
-    check_network(network)
+    check_network(engine.network)
 
     from mien.app.lab_people import read_people
     from mien.app.lab_report import write_report
     from mien.app.lab_work import Lab, LabConfig
-    from mien.app.studio import Studio
     from mien.inversion.invert import find_method
     from mien.judges import identity_judge, perceptual_judge
 
-    find_method(method)
-    config = LabConfig(method=method, steps=steps, cycles=cycles, edit_steps=edit_steps, blends=blends, frames=frames)
+    find_method(finding.method)
+    config = LabConfig(
+        method=finding.method, steps=finding.steps, cycles=cycles, edit_steps=edit_steps, blends=blends, frames=frames
+    )
     names = names_of(styles or STYLES)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     failures = Failures()
     with Bars() as bars:
         people = read_people(
             studio,
             folder,
             failures,
-            aligned=aligned,
+            aligned=finding.aligned,
             most=photos,
             on_photo=lambda done, total: bars(Step("find faces", done, total)),
         )
-        subjects = Subjects(studio, bars, method=method, steps=steps)
+        subjects = Subjects(studio, bars, method=finding.method, steps=finding.steps)
         codes = {name: subjects.code(text) for name, text in zip(names, styles or STYLES, strict=True)}
         made = Lab(
             studio,

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.settings import DEVICES, PRECISIONS
+from mien.app.settings import DEFAULT_NETWORK, DEVICES, PRECISIONS
+
+if TYPE_CHECKING:
+    from mien.app.studio import Studio
+    from mien.app.subjects import Subjects, Talk
 
 __all__ = [
+    "EDITABLE",
+    "ENGINE",
+    "FINDING",
+    "TUNED",
     "Aligned",
     "Class",
     "Commercial",
     "Device",
+    "Engine",
     "FaceIdx",
+    "Finding",
     "Method",
     "Network",
     "Out",
@@ -63,3 +74,52 @@ Track = Annotated[
     list[str] | None,
     typer.Option("--track", help="Also tell jsonl, tensorboard or mlflow, or one with its address: mlflow:URI."),
 ]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The generator that a command works with, and what computes it; see `spread`."""
+
+    network: Network = DEFAULT_NETWORK
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    seed: Seed = 0
+
+    def studio(self) -> Studio:
+        """Return the studio of these options."""
+        from mien.app.studio import Studio
+
+        return Studio(self.network, device=self.device, precision=self.precision, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How a command finds the codes of faces; see `spread`."""
+
+    method: Method = "optimize"
+    steps: Steps = None
+    aligned: Aligned = False
+
+    def subjects(self, studio: Studio, bars: Talk) -> Subjects:
+        """Return who reads and puts back people with these options."""
+        from mien.app.subjects import Subjects
+
+        return Subjects(studio, bars, method=self.method, steps=self.steps, aligned=self.aligned)
+
+    def check(self, out: Path, *sources: str, engine: Engine, face: int | None, suffix: str = ".png") -> None:
+        """Refuse before any work what `check_subjects` refuses."""
+        from mien.app.subjects import check_subjects
+
+        check_subjects(
+            out,
+            *sources,
+            method=self.method,
+            network=engine.network,
+            face=face,
+            aligned=self.aligned,
+            suffix=suffix,
+        )
+
+
+ENGINE, FINDING = Engine(), Finding()
+EDITABLE, TUNED = Finding(method="editable"), Finding(method="pti")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import check_network, check_out, check_outdir
-from mien.app.options import Class, Commercial, Device, Network, Out, Outdir, Precision, Psi, Seed
+from mien.app.options import ENGINE, Class, Commercial, Engine, Out, Outdir, Psi
 from mien.app.screen import Bars
-from mien.app.settings import DEFAULT_NETWORK, NOISE_MODES
+from mien.app.settings import NOISE_MODES
+from mien.app.spread import spread
 from mien.app.text import CODE_SUFFIX, parse_classes, parse_layers, parse_people, parse_seeds
 from mien.errors import InputError
 from mien.report import Step
@@ -48,6 +49,7 @@ def _people(studio: Studio, people: Iterable[int | Path], psi: float, class_idx:
 
 
 @app.command()
+@spread
 def generate(
     seeds: Annotated[str, typer.Option("--seeds", help="Say 1,2,5-10.")],
     outdir: Outdir,
@@ -56,25 +58,21 @@ def generate(
     classes: Annotated[
         str | None, typer.Option("--classes", help="Of a generator that has classes: every seed in each, say 0,3-5.")
     ] = None,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
     commercial: Commercial = False,
 ) -> None:
     """Invent people: seed<N>.png, or seed<N>_class<K>.png.
 
     Example: mien generate --seeds 1-8 --psi 0.7 --outdir people
     """
-    from mien.app.studio import Studio
     from mien.images import save_png
     from mien.marks import Origin
 
     numbers = parse_seeds(seeds)
     kinds = [None] if classes is None else parse_classes(classes)
     check_outdir(outdir)
-    check_network(network, commercial=commercial)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    check_network(engine.network, commercial=commercial)
+    studio = engine.studio()
     wanted = [(number, kind) for number in numbers for kind in kinds]
     with Bars() as bars:
         for i, (number, kind) in enumerate(wanted):
@@ -85,6 +83,7 @@ def generate(
 
 
 @app.command("style-grid")
+@spread
 def style_grid(
     rows: Annotated[str, typer.Option("--rows", help=f"Who gives the other rows of the codes: {PEOPLE_HELP}.")],
     cols: Annotated[str, typer.Option("--cols", help="Who gives LAYERS; likewise.")],
@@ -92,24 +91,20 @@ def style_grid(
     out: Out,
     psi: Psi = 0.7,
     class_idx: Class = None,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
     commercial: Commercial = False,
 ) -> None:
     """Mix styles as the papers' tables do: every person on the left with LAYERS of everyone above.
 
     Example: mien style-grid --rows 1,2,3 --cols 4,5,6 --layers 0-6 --out table.png
     """
-    from mien.app.studio import Studio
     from mien.images import grid, save_png
     from mien.marks import Origin
 
     shapes, styles = parse_people(rows), parse_people(cols)
     check_out(out)
-    check_network(network, commercial=commercial)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    check_network(engine.network, commercial=commercial)
+    studio = engine.studio()
     idx = parse_layers(layers, studio.G.num_ws)
     table = studio.style_table(_people(studio, shapes, psi, class_idx), _people(studio, styles, psi, class_idx), idx)
     save_png(grid([image for row in table for image in row], columns=len(styles) + 1), out, Origin.INVENTED)
@@ -125,6 +120,7 @@ def _shown(frames: Iterable[Image], total: int) -> Iterator[Image]:
 
 
 @app.command()
+@spread
 def interpolate(
     out: Annotated[Path, typer.Option("--out", help="MP4 to write.")],
     codes: Annotated[
@@ -135,25 +131,21 @@ def interpolate(
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=240, help="Frames a second.")] = 30,
     psi: Psi = 0.7,
     class_idx: Class = None,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
     commercial: Commercial = False,
 ) -> None:
     """Walk from person to person and back to the first, smoothly, as a video that can be looped.
 
     Example: mien interpolate --seeds 1,2,3 --frames 240 --out walk.mp4
     """
-    from mien.app.studio import Studio
     from mien.video import save_mp4
 
     people: list[int | Path] = [*(codes or []), *([] if seeds is None else parse_seeds(seeds))]
     if not people:
         raise InputError("nobody to walk to", hint="give --seeds 1,2,3, or codes that `mien invert` wrote")
     check_out(out, codes or [], suffix=".mp4")
-    check_network(network, commercial=commercial)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    check_network(engine.network, commercial=commercial)
+    studio = engine.studio()
     walk = studio.walk(_people(studio, people, psi, class_idx), frames)
     save_mp4(_shown(walk, frames), out, fps=fps)
     typer.echo(out)

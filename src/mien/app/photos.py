@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from mien.app.items import check_out, check_outdir, check_stems, for_each
-from mien.app.options import Device, Network, Outdir, Photos, Precision, Seed
-from mien.app.settings import DEFAULT_NETWORK
+from mien.app.options import ENGINE, Engine, Outdir, Photos
+from mien.app.spread import spread
 
 __all__ = ["app"]
 
@@ -18,22 +18,19 @@ app = typer.Typer()
 
 
 @app.command()
+@spread
 def detect(
     photos: Photos,
     as_json: Annotated[bool, typer.Option("--json", help="Boxes, points and scores as JSON.")] = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Find every face, largest first.
 
     Example: mien detect group.jpg --json
     """
-    from mien.app.studio import Studio
     from mien.images import open_photo
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     found: list[dict[str, Any]] = []
 
     def look(path: Path) -> None:
@@ -57,28 +54,25 @@ def detect(
 
 
 @app.command()
+@spread
 def align(
     photos: Photos,
     outdir: Outdir,
     size: Annotated[
         int | None, typer.Option("--size", min=1, max=8192, help="Side, px; default: the network's.")
     ] = None,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Cut out every face as FFHQ does: <stem>_<i>.png and <stem>_<i>.json.
 
     Example: mien align group.jpg --outdir crops
     """
-    from mien.app.studio import Studio
     from mien.faces.align import save_crop
     from mien.images import open_photo, save_png
 
     check_stems(photos)
     check_outdir(outdir)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     size_px = size or studio.G.img_resolution
 
     def cut(path: Path) -> None:

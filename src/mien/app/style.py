@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import Failures, check_network, check_out, check_outdir
-from mien.app.options import Aligned, Device, FaceIdx, Method, Network, Precision, Seed, Steps
+from mien.app.options import ENGINE, FINDING, Engine, FaceIdx, Finding
 from mien.app.replay import keep
 from mien.app.screen import Bars, note
-from mien.app.settings import DEFAULT_NETWORK
-from mien.app.subjects import SEED, Scene, Subjects, check_subjects
+from mien.app.spread import spread
+from mien.app.subjects import SEED, Scene
 from mien.app.text import parse_layers
 from mien.errors import InputError
 
@@ -154,6 +154,7 @@ def _other_generator(studio: Studio, by: str, *, force: bool) -> Generator:
 
 
 @app.command()
+@spread
 def style(
     photo: Annotated[str, typer.Argument(help="A photo, a folder of them, a code or seed:N.", metavar="PHOTO")],
     styles: Annotated[
@@ -184,13 +185,8 @@ def style(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Draw by a generator that is not related, too.")] = False,
     face: FaceIdx = None,
-    method: Method = "optimize",
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = FINDING,
+    engine: Engine = ENGINE,
 ) -> None:
     """Give people the colour, light and texture of other pictures, or draw them by another generator.
 
@@ -199,7 +195,6 @@ def style(
     Example: mien style portrait.jpg painting.jpg seed:5 seed:8 --layers 9- --psi 0.1 --out styles.png
     """
     from mien.app.operations import Style, person_of
-    from mien.app.studio import Studio
 
     if not styles and by is None:
         raise InputError("no style", hint="name pictures, codes or seed:N after the photo, or a generator by --by")
@@ -211,18 +206,18 @@ def style(
     names, style_names = names_of(sources), names_of(styles or [])
     inputs = [Path(text) for text in (*sources, *(styles or []))]
     first = out or Path(outdir or "") / "style.png"
-    check_subjects(first, *sources, *(styles or []), method=method, network=network, face=face, aligned=aligned)
+    finding.check(first, *sources, *(styles or []), engine=engine, face=face)
     if outdir is not None:
         check_outdir(outdir)
     if by is not None:
         check_network(by)
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     other = None if by is None else _other_generator(studio, by, force=force)
     mixing = _mixing(preset, layers, psi, num_ws=studio.G.num_ws, keep_colour=keep_colour)
     people: list[tuple[str, Scene]] = []
     failures = Failures()
     with Bars() as bars:
-        subjects = Subjects(studio, bars, method=method, steps=steps, aligned=aligned)
+        subjects = finding.subjects(studio, bars)
         codes = [(name, subjects.code(text)) for name, text in zip(style_names, styles or [], strict=True)]
         looks = looks_of(studio, codes, other, mixing, force=force)
         for name, code in codes if recipes else []:

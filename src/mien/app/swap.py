@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.items import Failures, check_network, check_out, check_stems, for_each
-from mien.app.options import Aligned, Device, FaceIdx, Network, Out, Precision, RecipeOut, Seed, Steps
+from mien.app.options import EDITABLE, ENGINE, Aligned, Engine, FaceIdx, Finding, Out, RecipeOut, Steps
 from mien.app.replay import check_recipe_out, keep
 from mien.app.screen import Bars, note
-from mien.app.settings import DEFAULT_NETWORK
-from mien.app.subjects import Subjects, check_subjects, crops_of, is_photo
+from mien.app.spread import spread
+from mien.app.subjects import Subjects, crops_of, is_photo
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def whole(studio: Studio, name: str, picture: Image) -> Sitter:
 
 
 @app.command()
+@spread
 def swap(
     source: Annotated[str, typer.Argument(help="Whose face: a photo, a code or seed:N.", metavar="SOURCE")],
     target: Annotated[str, typer.Argument(help="On whose photo; likewise.", metavar="TARGET")],
@@ -108,32 +109,26 @@ def swap(
     ] = None,
     recipe: RecipeOut = None,
     face: FaceIdx = None,
-    method: Method = METHOD,
-    steps: Steps = None,
-    aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    finding: Finding = EDITABLE,
+    engine: Engine = ENGINE,
 ) -> None:
     """Put the face of SOURCE on the largest face (or --face) of TARGET, whose pose, expression and light stay.
 
     Example: mien swap anna.jpg bert.jpg --out anna-as-bert.png
     """
-    check_subjects(out, target, source, *(more or []), method=method, network=network, face=face, aligned=aligned)
+    finding.check(out, target, source, *(more or []), engine=engine, face=face)
     check_recipe_out(recipe, out)
     import torch
 
     from mien.app.operations import Face, Swap, person_of
-    from mien.app.studio import Studio
     from mien.images import save_png
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     texts = [source, *(more or [])]
-    faces = [sitter(studio, text, aligned=aligned) for text in texts]
+    faces = [sitter(studio, text, aligned=finding.aligned) for text in texts]
     with Bars() as bars:
         bars.say("source")
-        readers = Subjects(studio, bars, method=method, aligned=aligned)
+        readers = Subjects(studio, bars, method=finding.method, aligned=finding.aligned)
         codes = [
             readers.invert(one.img)[0] if is_photo(text) else readers.code(text)
             for text, one in zip(texts, faces, strict=True)
@@ -142,15 +137,15 @@ def swap(
         if recipe is not None and any(code is not None and code.changes for code in people):
             hint = "give the photo, or leave out --recipe"
             raise InputError("a recipe holds no generator of one person's own", hint=hint)
-        subjects = Subjects(studio, bars, method=TARGET_METHOD, aligned=aligned)
+        subjects = Subjects(studio, bars, method=TARGET_METHOD, aligned=finding.aligned)
         img = torch.cat([one.img for one in faces])
-        save_png(put_on(subjects, codes, img, target, method=method, face=face, steps=steps), out)
+        save_png(put_on(subjects, codes, img, target, method=finding.method, face=face, steps=finding.steps), out)
         if recipe is not None:
             sources = tuple(
                 Face(picture=one.img[0], person=None if code is None else person_of(studio, code))
                 for one, code in zip(faces, people, strict=True)
             )
-            keep(subjects, [Swap(sources=sources, method=method, steps=steps)], recipe, face=face)
+            keep(subjects, [Swap(sources=sources, method=finding.method, steps=finding.steps)], recipe, face=face)
     typer.echo(out)
 
 
@@ -248,28 +243,25 @@ def matrix(people: Sequence[Sitter], swapped: Mapping[tuple[int, int], Image]) -
 
 
 @app.command("swap-matrix")
+@spread
 def swap_matrix(
     folder: Annotated[Path, typer.Argument(help="Folder with one photo of each person.", metavar="DIR")],
     out: Out,
     steps: Steps = None,
     aligned: Aligned = False,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Put everybody's face on everybody's photo: rows are whose face, columns on whose photo.
 
     Example: mien swap-matrix friends --out matrix.png
     """
     check_out(out)
-    check_network(network)
+    check_network(engine.network)
     import torch
 
-    from mien.app.studio import Studio
     from mien.images import save_png
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     people, failures = sitters_of(studio, folder, aligned=aligned)
     pictures: dict[tuple[int, int], Image] = {}
     with Bars() as bars:
@@ -279,7 +271,7 @@ def swap_matrix(
             pictures[i, k] = picture
             bars.say(f"{people[i].name}:")
 
-        everybody(studio, people, codes, keep, config=config_of(steps, seed), on_step=bars)
+        everybody(studio, people, codes, keep, config=config_of(steps, engine.seed), on_step=bars)
     save_png(matrix(people, pictures), out)
     note(f"{len(people)} people; the diagonal shows their photos")
     typer.echo(out)
