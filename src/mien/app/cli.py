@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from mien import __version__
 from mien.app import (
     blend,
+    bot_cli,
     clip,
     codes,
     directions,
@@ -101,6 +102,7 @@ for commands in (
     blend,
     export,
     jobs_cli,
+    bot_cli,
 ):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")

@@ -27,11 +27,13 @@ __all__ = [
     "FACE_NET",
     "NOISE_MODES",
     "PRECISIONS",
+    "BotSettings",
     "JobSettings",
     "MarkSettings",
     "Secret",
     "Settings",
     "TrustSettings",
+    "WebSettings",
     "load_settings",
     "read_secret",
 ]
@@ -140,15 +142,50 @@ class MarkSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BotSettings:
+    """Of the Telegram bot: section [bot], variables MIEN_BOT_*."""
+
+    token: Secret = field(default_factory=Secret)  # From @BotFather: MIEN_BOT_TOKEN, or token_file.
+    api_url: str = ""  # Of a Bot API server of one's own; none: Telegram's.
+    api_is_local: bool = False  # It runs with --local on this machine, where files of any size lie.
+    webhook_url: str = ""  # https:// that Telegram calls; none: the bot asks Telegram.
+    webhook_secret: Secret = field(default_factory=Secret)  # Telegram shows it with each call; without one: drawn.
+    webhook_host: str = "127.0.0.1"  # Where a proxy finds the bot.
+    webhook_port: int = 8080
+    per_minute: int = 30  # Messages of one user; the album of ten is ten.
+    method: str = "optimize"  # Of inversion.
+    drain_s: float = 20.0  # How long what is being answered may take after SIGTERM.
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "per_minute", "webhook_port")
+        _at_least(0, self, "drain_s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSettings:
+    """Of the page's plain API: section [web], variables MIEN_WEB_*."""
+
+    api_keys: Secret = field(default_factory=Secret)  # With spaces between; none: everybody may ask, by address.
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of an operator's settings."""
 
     jobs: JobSettings = field(default_factory=JobSettings)
     trust: TrustSettings = field(default_factory=TrustSettings)
     marks: MarkSettings = field(default_factory=MarkSettings)
+    bot: BotSettings = field(default_factory=BotSettings)
+    web: WebSettings = field(default_factory=WebSettings)
 
 
-SECTIONS: Mapping[str, type] = {"jobs": JobSettings, "trust": TrustSettings, "marks": MarkSettings}
+SECTIONS: Mapping[str, type] = {
+    "jobs": JobSettings,
+    "trust": TrustSettings,
+    "marks": MarkSettings,
+    "bot": BotSettings,
+    "web": WebSettings,
+}
 
 
 # ---- Values ----------------------------------------------------------------------------------------------------------
