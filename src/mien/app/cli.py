@@ -39,6 +39,7 @@ from mien.app import (
     stylize,
     swap,
     train,
+    web,
 )
 from mien.app import eval as evaluation
 from mien.app.items import check_network, check_outdir
@@ -103,6 +104,7 @@ for commands in (
     export,
     jobs_cli,
     bot_cli,
+    web,
 ):
     app.add_typer(commands.app)
 app.add_typer(train.app, name="train")
