@@ -96,6 +96,7 @@ for commands in (
     style,
     express,
     stylize,
+    toonify,
     swap,
     replay,
     lab,

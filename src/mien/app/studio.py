@@ -18,6 +18,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from mien.app.artists import find_artist
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, PRECISIONS
 from mien.edits.blend import MIN_COSINE
 from mien.edits.directions import DirectionSet, load_directions
@@ -30,6 +31,7 @@ from mien.edits.style import decode, restyle
 from mien.edits.style_settings import StyleConfig
 from mien.edits.stylize import Stylized, stylize
 from mien.edits.swap import Swap, SwapConfig, SwapMeans, attribute_moves, swap
+from mien.edits.toonify import Artist, ToonConfig, draw_whole, toonify
 from mien.edits.video import ClipReport, VideoConfig, edit_clip
 from mien.edits.walk import walk
 from mien.errors import InputError, NoFaceError, WeightsError
@@ -276,6 +278,28 @@ class Studio:
         tensors = [to_tensor(image).to(self.device) for image in (photo, *styles)]
         mask = face_mask(photo.size, self.detect(photo)).to(self.device) if config.spare else None
         return stylize(tensors[0], tensors[1:], look, config, spare_mask=mask, **options)
+
+    def artist(self, style: str) -> Artist:
+        """Return who draws in a style: a network's name or file; see `find_artist`."""
+        return find_artist(self, style)
+
+    def toonify(
+        self,
+        photo: Image,
+        artist: Artist,
+        config: ToonConfig | None = None,
+        *,
+        source: str = "",
+        face: int | None = None,
+    ) -> Image:
+        """Draw the faces of a photo, all in one pass, and put them back; a whole picture may show none.
+
+        Raises:
+            NoFaceError: no face, or none of that number.
+        """
+        if config is not None and config.is_whole and face is None and not self.detect(photo):
+            return draw_whole(artist, photo, config)
+        return toonify(photo, self.align(photo, size_px=artist.size_px, source=source, face=face), artist, config)
 
     # ---- Codes ------------------------------------------------------------------------------------------------------
 

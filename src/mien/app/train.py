@@ -306,6 +306,47 @@ def encoder(
 
 
 @app.command()
+def pix2pix(
+    pairs: Annotated[Path, typer.Option("--pairs", help="Folder that `mien pairs make` wrote.")],
+    run_dir: Annotated[
+        Path, typer.Option("--run-dir", "--outdir", help="Folder of the run; the same one goes on with it.")
+    ],
+    preset: Annotated[
+        str, typer.Option("--preset", help="student (ours, quick) or pix2pix (as published).")
+    ] = "student",
+    settings: Settings = None,
+    out: OutFile = None,
+    device: Device = "auto",
+    precision: PresetPrecision = None,
+    seed: PresetSeed = None,
+    track: Track = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Teach one network to draw people at once, from pairs of people and drawings; `mien toonify` uses it.
+
+    Example: mien train pix2pix --pairs pairs --preset student --outdir runs/toon
+    """
+    from mien.app.studio import pick_device
+    from mien.training.distill import DISTILL_PRESETS, DistillConfig, distill
+    from mien.training.pair_set import load_pairs
+    from mien.weights.load import save_net
+
+    if preset not in DISTILL_PRESETS:
+        raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(DISTILL_PRESETS)}")
+    config = _settings(DistillConfig, settings, preset=DISTILL_PRESETS[preset], precision=precision, seed=seed)
+    _shown(config, dry_run)
+    path = _out(out, run_dir, preset)
+    shown = load_pairs(pairs)
+    held = load_pairs(pairs, "val") if any(pairs.glob("val-*.tar")) else None
+    place, face_net = pick_device(device), _face_net()
+    with _told(track, "distill", run_dir, config, [], path) as tell:
+        net = distill(config, shown, run_dir, tell, held=held, face_net=face_net, device=place)
+        facts = _facts(config, run_dir, [], kimg=config.kimg, img_resolution=shown.side_px, made_by=shown.made_by)
+        save_net(net, path, provenance=facts, use_half=True)
+    typer.echo(path)
+
+
+@app.command()
 def directions(
     run_dir: RunDir,
     network: Network = DEFAULT_NETWORK,

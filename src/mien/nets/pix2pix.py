@@ -158,7 +158,12 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, img: Tensor) -> Tensor:
         """Carry img [N, in_channels, H, W] to logits [N, 1, h, w]; of 256 px to 30 by 30."""
-        x = img
+        return self.maps(img)[-1]
+
+    def maps(self, img: Tensor) -> list[Tensor]:
+        """Return what every layer makes of img [N, in_channels, H, W]; the last of them are the logits."""
+        x, found = img, list[Tensor]()
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(F.leaky_relu(x, SLOPE) if i else x))
-        return x
+            found.append(x)
+        return found

@@ -13,7 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Placement", "compress", "cover", "distort", "place", "random_placement", "relight", "swap_surroundings"]
+__all__ = [
+    "Placement",
+    "compress",
+    "cover",
+    "degrade",
+    "distort",
+    "place",
+    "random_placement",
+    "relight",
+    "swap_surroundings",
+]
 
 # Table K.1 of ISO/IEC 10918-1 (luminance), used for all three channels.
 QUANTISATION = (
@@ -54,7 +64,7 @@ def random_placement(
     )
 
 
-def place(img: Tensor, how: Placement, *, frame: Tensor, size_px: int) -> Tensor:
+def place(img: Tensor, how: Placement, *, frame: Tensor, size_px: int, mode: str = "bilinear") -> Tensor:
     """Cut the frames out of `img` and move what they show as `how` says; beyond a picture's border is its reflection.
 
     Args:
@@ -62,6 +72,7 @@ def place(img: Tensor, how: Placement, *, frame: Tensor, size_px: int) -> Tensor
         how: one placement for each picture, about the middle of its frame.
         frame: [N,2,3], carries places in the frame to places in the picture, both in [-1,1].
         size_px: side of the result.
+        mode: bilinear or bicubic.
     """
     angle = torch.deg2rad(how.turn_deg)
     cos, sin = angle.cos() / how.scale, angle.sin() / how.scale
@@ -71,7 +82,7 @@ def place(img: Tensor, how: Placement, *, frame: Tensor, size_px: int) -> Tensor
     to_picture, origin = frame[:, :, :2], frame[:, :, 2:]
     matrix = to_picture @ matrix + F.pad(origin, (2, 0))
     grid = F.affine_grid(matrix, [len(img), 3, size_px, size_px], align_corners=False)
-    return F.grid_sample(img, grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(img, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
 def relight(img: Tensor, rng: torch.Generator) -> Tensor:
@@ -152,3 +163,30 @@ def distort(img: Tensor, rng: torch.Generator) -> Tensor:
     chosen = some(0.3)
     img[chosen] = cover(img[chosen], rng)
     return img
+
+
+def degrade(img: Tensor, rng: torch.Generator, share: float = 0.5) -> Tensor:
+    """Take the photo again with a worse camera: other light, lost sharpness, noise, compression; nothing moves.
+
+    Args:
+        img: [N,3,H,W] in [-1,1], sides multiples of 8.
+        rng: of the process's processor.
+        share: of pictures that get each kind.
+    """
+
+    def some() -> Tensor:
+        return (torch.rand(len(img), generator=rng) < share).nonzero()[:, 0]
+
+    img, chosen = img.clone(), some()
+    img[chosen] = img[chosen].lerp(relight(img[chosen], rng), 0.5)
+    chosen = some()
+    for side in (0.75, 0.5):
+        few, chosen = chosen.tensor_split(2)
+        if len(few):
+            img[few] = blur(img[few], round(side * img.shape[-1]))
+    chosen = some()
+    strength = 0.08 * torch.rand(len(chosen), 1, 1, 1, generator=rng)
+    img[chosen] += strength * torch.randn(img[chosen].shape, generator=rng)
+    chosen = some()
+    img[chosen] = compress(img[chosen], 30 + 60 * torch.rand(len(chosen), generator=rng))
+    return img.clamp(-1, 1)

@@ -37,6 +37,7 @@ NETS = (
     "pix2pix.PatchDiscriminator",
     "pix2pix.UnetGenerator",
     "psp.PspEncoder",
+    "student.Student",
     "stylegan1.Generator",
     "stylegan2.Generator",
     "stylegan3.Generator",

@@ -1,0 +1,75 @@
+"""Who draws, by name or file: a network from picture to picture, or a generator that was adapted from the faces'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mien.edits.toonify import Artist
+from mien.errors import InputError
+from mien.nets.precision import exact_float32
+from mien.weights.load import find_weights, load_generator, load_net, read_recipe
+
+if TYPE_CHECKING:
+    from mien.app.studio import Studio
+
+__all__ = ["find_artist"]
+
+DRAWING_NETS = ("student.Student", "pix2pix.UnetGenerator", "animegan.AnimeGenerator")
+SIDE_PX = {"pix2pix.UnetGenerator": 256, "animegan.AnimeGenerator": 512}  # of faces, where a file does not say
+FREE_NETS = ("student.Student", "animegan.AnimeGenerator")
+HINT = "give a network of `mien train pix2pix`, or a generator of `mien train adapt`"
+
+
+def find_artist(studio: Studio, style: str) -> Artist:
+    """Return who draws in a style.
+
+    Args:
+        studio: computes; its generator is whose codes an adapted generator takes.
+        style: a name that `find_weights` knows, or a file.
+
+    Raises:
+        WeightsError: nothing there, or nothing that can be read.
+        InputError: a network that draws no faces, or a generator that is not related to the studio's.
+    """
+    path = find_weights(style)
+    recipe = read_recipe(path)
+    if recipe.net.endswith(".Generator"):
+        return _by_codes(studio, path)
+    if recipe.net not in DRAWING_NETS:
+        raise InputError(f"{path.name} holds a {recipe.net.rpartition('.')[2]}, which does not draw faces", hint=HINT)
+    if not _takes_colours(recipe.kwargs):
+        raise InputError(f"{path.name} does not go from colour pictures to colour pictures", hint=HINT)
+    net = load_net(path).to(studio.device)
+
+    def draw(img: Tensor) -> Tensor:
+        with torch.no_grad(), exact_float32(studio.dtype == torch.float32):
+            drawn: Tensor = net(img.to(studio.device))
+        return drawn
+
+    known = recipe.kwargs.get("img_resolution") or recipe.provenance.get("img_resolution")
+    return Artist(path.stem, int(known or SIDE_PX[recipe.net]), draw, is_free=recipe.net in FREE_NETS)
+
+
+def _takes_colours(kwargs: Mapping[str, Any]) -> bool:
+    return kwargs.get("in_channels", 3) == kwargs.get("out_channels", 3) == 3
+
+
+def _by_codes(studio: Studio, path: Path) -> Artist:
+    """Draw by what the studio's encoder sees in a face and another generator makes of it."""
+    from mien.edits.style import check_decodes
+
+    other = load_generator(path)
+    assert isinstance(other, torch.nn.Module)
+    other.to(studio.device)
+    check_decodes(studio.G, other)
+
+    def draw(img: Tensor) -> Tensor:
+        with torch.no_grad(), exact_float32(studio.dtype == torch.float32):
+            return other.synthesis(studio.encode(img), noise_mode="const")
+
+    return Artist(path.stem, studio.G.img_resolution, draw)
