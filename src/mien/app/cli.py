@@ -38,6 +38,7 @@ from mien.app import (
     style,
     stylize,
     swap,
+    toonify,
     train,
     web,
 )
