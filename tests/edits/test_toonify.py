@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien.edits.toonify import Artist, ToonConfig, draw_faces, draw_whole, nearer, paste_drawing, toonify
+from mien.edits.toonify import Artist, ToonConfig, draw_faces, draw_whole, drawn_where, nearer, paste_drawing, toonify
 from mien.errors import InputError
 from mien.faces.align import Crop, crop_quad
 
@@ -122,6 +122,16 @@ def test_whole_pictures_are_drawn_at_a_side_that_networks_take() -> None:
     assert (pixels(made)[..., 0] == 255).all()
     assert toonify(photo, [], artist, ToonConfig(is_whole=True)).size == photo.size
     assert np.array_equal(pixels(toonify(photo, [], artist)), pixels(photo))
+
+
+def test_around_the_head_only_what_was_drawn_differently_is_replaced() -> None:
+    img = torch.zeros(1, 3, 64, 64)
+    where = drawn_where(img, img)
+    assert where[0, 0, 32, 32] == 1 and where[0, 0, :, 0].max() == 0
+    drawn = img.clone()
+    drawn[..., :32] = 1.0
+    where = drawn_where(img, drawn)
+    assert where[0, 0, :, :24].min() > 0.99 and where[0, 0, :, 62:].max() < 1e-3
 
 
 def test_a_face_at_the_photos_edge_is_drawn() -> None:

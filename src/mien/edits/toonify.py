@@ -1,7 +1,8 @@
 """Faces of a photo drawn anew, each where it was: one pass for all of them, one seam for each.
 
 A drawing is laid into its photo band by band of frequencies, so that light and colour run on where the drawing ends,
-and lines stay sharp. Where two faces are close, each pixel goes to the nearer one, so that none draws over another.
+and lines stay sharp. Around the head, what the drawing leaves as it was stays the photo's own, which is sharper. Where
+two faces are close, each pixel goes to the nearer one, so that none draws over another.
 
 Source: blending by pyramids: Burt and Adelson 1983, doi:10.1145/245.247.
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mien.errors import InputError
 from mien.faces.align import Crop, crop_quad, mask, paste_back
+from mien.faces.resample import blur
 from mien.faces.seams import laplacian_blend
 from mien.images import resize, to_pil, to_tensor
 
@@ -25,6 +27,9 @@ __all__ = ["Artist", "ToonConfig", "draw_faces", "draw_whole", "paste_drawing", 
 
 MIN_WORK_PX, MAX_WORK_PX = 64, 1024
 NEARNESS = 0.15  # width of the border between two faces, in sides of their crops
+HEAD_CENTRE, HEAD_RADII = (0.5, 0.5), (0.33, 0.44)  # hair and chin of most people, in sides of the crop
+HEAD_EDGE = 0.3  # of the radii, over which the head ends
+UNCHANGED = 0.12  # change, on the scale of img (2 = black to white), at which 1/e^(1/2) of the photo stays
 MULTIPLE_PX = 32  # of the sides of whole pictures
 
 
@@ -114,6 +119,20 @@ def nearer(crop: Crop, others: Sequence[Crop], size_px: int) -> Tensor:
     return torch.from_numpy(share.clip(0, 1)).float().reshape(1, 1, size_px, size_px)
 
 
+def head(size_px: int) -> Tensor:
+    """Return the soft mask [1, 1, size_px, size_px] of a head with its hair in an FFHQ crop."""
+    at = (torch.arange(size_px) + 0.5) / size_px
+    x, y = (at - HEAD_CENTRE[0]) / HEAD_RADII[0], (at - HEAD_CENTRE[1]) / HEAD_RADII[1]
+    return ((1 + HEAD_EDGE - torch.hypot(x[None], y[:, None])) / HEAD_EDGE).clamp(0, 1)[None, None]
+
+
+def drawn_where(img: Tensor, drawn: Tensor) -> Tensor:
+    """Return where a drawing replaces its face, both [1, 3, S, S]: on the head, and wherever it changes the picture."""
+    size_px = img.shape[-1]
+    change = blur((drawn - img).square().mean(1, keepdim=True), 0.02 * size_px)
+    return 1 - torch.exp(-change / (2 * UNCHANGED**2)) * (1 - head(size_px))
+
+
 def paste_drawing(photo: Image, crop: Crop, drawn: Tensor, *, others: Sequence[Crop] = ()) -> Image:
     """Lay a drawing [1, 3, S, S] into the photo that its crop was cut from; the rest of the photo stays to the byte.
 
@@ -125,8 +144,10 @@ def paste_drawing(photo: Image, crop: Crop, drawn: Tensor, *, others: Sequence[C
     """
     size_px = _work_px(crop)
     now = crop_quad(photo, crop.quad, size_px=size_px).img
-    where = mask(size_px) * nearer(crop, others, size_px)
-    blended = laplacian_blend(resize(drawn.cpu().float(), size_px), now, where)
+    drawn = drawn.cpu().float()
+    changed = drawn_where(resize(crop.img, drawn.shape[-1]), drawn)
+    where = mask(size_px) * nearer(crop, others, size_px) * resize(changed, size_px).clamp(0, 1)
+    blended = laplacian_blend(resize(drawn, size_px), now, where)
     return paste_back(photo, crop, blended, keep_detail=False, within=(4 * where).clamp(max=1))
 
 
