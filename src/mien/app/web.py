@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -53,27 +52,20 @@ def create_app(studio: Studio, queue: Queue, settings: Settings, folder: Path) -
     os.environ[FOLDER] = str(folder)
     try:
         import gradio as gr
-        from fastapi import FastAPI, Request
-        from fastapi.responses import RedirectResponse
+        from fastapi import FastAPI
     except ImportError as err:
         raise MissingExtraError("the page needs Gradio", hint="pip install 'mien[web]'") from err
     from mien import __version__
     from mien.app.web_acts import Acts
-    from mien.app.web_api import api, tell_errors
+    from mien.app.web_api import add_api
     from mien.app.web_desk import Desks
     from mien.app.web_page import CSS, build, theme
     from mien.app.web_texts import LANGUAGES
 
     service = FastAPI(title="mien", version=__version__)
-    tell_errors(service)
-    service.include_router(api(queue, settings))
+    add_api(service, queue, settings)
     desks = Desks(studio, settings, folder)
     service.state.desks = desks
-
-    @service.get("/", include_in_schema=False)
-    def choose(request: Request) -> RedirectResponse:
-        wanted = request.headers.get("accept-language", "")[:2].lower()
-        return RedirectResponse(f"/{wanted if wanted in LANGUAGES else next(iter(LANGUAGES))}/")
 
     for lang in LANGUAGES:
         page = build(Acts(desks, queue, lang), keep_s=settings.jobs.keep_s)
@@ -161,7 +153,7 @@ def web(
     queue = open_queue(settings.jobs)
     folder = Path(tempfile.mkdtemp(prefix="mien-web-"))
     service = create_app(studio, queue, settings, folder)
-    _ = studio.G, studio.detector, studio.face_net, studio.encoder
+    _ = studio.G, studio.detector, studio.face_net, studio.encoder, studio.directions, studio.stats
     note(f"http://{host}:{port}/ shows the page, /docs the API; Ctrl-C ends both")
     options = dict(network=network, device=device, precision=precision, seed=seed)
     server = uvicorn.Server(
@@ -169,4 +161,3 @@ def web(
     )
     with _tidied(service, folder), _workers(queue, workers, options):
         server.run()
-    signal.signal(signal.SIGINT, signal.default_int_handler)

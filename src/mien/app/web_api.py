@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, UploadFile
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from pydantic import BaseModel
 
 from mien.app.jobs import Queue
@@ -15,9 +15,10 @@ from mien.app.jobs_record import NoJobError, QueueError, QueueFullError, State
 from mien.app.jobs_requests import check
 from mien.app.settings import Settings
 from mien.app.trust import BlockedError, admit, load_block_list
+from mien.app.web_texts import LANGUAGES
 from mien.errors import InputError, MienError, UnsupportedFileError
 
-__all__ = ["JobState", "Problem", "api", "tell_errors"]
+__all__ = ["JobState", "Problem", "add_api"]
 
 TYPES = {b"\x89PNG": "image/png"}
 
@@ -58,36 +59,40 @@ def status_of(err: MienError) -> int:
     return next((status for kind, status in kinds if isinstance(err, kind)), 500)
 
 
-def tell_errors(app: FastAPI) -> None:
-    """Let every error of ours be a `Problem`."""
+def user_of(request: Request) -> str:
+    """Name who asks: by their key where the operator gave keys, else by their address."""
+    keys = request.app.state.api_keys.reveal().split()
+    if not keys:
+        return f"api:{request.client.host if request.client else 'local'}"
+    given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+    for i, key in enumerate(keys):
+        if hmac.compare_digest(given, key.encode()):
+            return f"api:key{i}"
+    raise BlockedError("this service wants a key", hint="send it as Authorization: Bearer KEY")
 
-    @app.exception_handler(MienError)
+
+User = Annotated[str, Depends(user_of)]
+
+
+def add_api(service: FastAPI, queue: Queue, settings: Settings) -> None:
+    """Add the routes, and let every error of ours be a `Problem`.
+
+    Args:
+        service: to add them to.
+        queue: of jobs.
+        settings: of the operator.
+    """
+    service.state.api_keys = settings.web.api_keys
+    service.include_router(_routes(queue, settings))
+
+    @service.exception_handler(MienError)
     def tell(_request: Request, err: MienError) -> JSONResponse:
         return JSONResponse({"error": err.message, "hint": err.hint}, status_of(err))
 
 
-def api(queue: Queue, settings: Settings) -> APIRouter:
-    """Return the routes.
-
-    Args:
-        queue: of jobs.
-        settings: of the operator.
-    """
+def _routes(queue: Queue, settings: Settings) -> APIRouter:
     router, blocked = APIRouter(), load_block_list(settings.trust.block_list)
-    keys = settings.web.api_keys.reveal().split()
     wrong: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (403, 404, 415, 422, 429, 503)}
-
-    def user_of(request: Request) -> str:
-        """Name who asks: by their key where the operator gave keys, else by their address."""
-        if not keys:
-            return f"api:{request.client.host if request.client else 'local'}"
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-        for i, key in enumerate(keys):
-            if hmac.compare_digest(given, key.encode()):
-                return f"api:key{i}"
-        raise BlockedError("this service wants a key", hint="send it as Authorization: Bearer KEY")
-
-    User = Annotated[str, Depends(user_of)]
 
     def state_of(job_id: str, user: str) -> JobState:
         status = queue.status(job_id, user)
@@ -105,6 +110,12 @@ def api(queue: Queue, settings: Settings) -> APIRouter:
             hint=job.hint,
             notes=list(job.notes),
         )
+
+    @router.get("/", include_in_schema=False)
+    def choose(request: Request) -> RedirectResponse:
+        """Show the page in the visitor's language."""
+        wanted = request.headers.get("accept-language", "")[:2].lower()
+        return RedirectResponse(f"/{wanted if wanted in LANGUAGES else next(iter(LANGUAGES))}/")
 
     @router.post("/api/jobs", status_code=202, responses=wrong, tags=["jobs"])
     def submit(

@@ -40,7 +40,7 @@ __all__ = ["METHOD", "Desk", "Desks", "Moment"]
 
 METHOD = "encoder"
 STYLE_PRESET = "lab-style"
-SHOWN_PX, THUMB_PX, MOST_MOMENTS = 1280, 192, 40
+SHOWN_PX, THUMB_PX, INVENTED_PX, MOST_MOMENTS = 1280, 192, 384, 40
 
 
 class _Quiet:
@@ -123,7 +123,7 @@ class Desk:
         """Return a PNG of somebody who does not exist."""
         with self.computing:
             (image,) = self.studio.generate([secrets.randbelow(10_000)], psi=0.6)
-        wide = image.resize((512, 512), PIL.Image.Resampling.BICUBIC)
+        wide = image.resize((INVENTED_PX, INVENTED_PX), PIL.Image.Resampling.LANCZOS)
         return seal(wide, Origin.INVENTED, self.settings.marks)
 
     def _look(self, photo: Image) -> tuple[Scene, str]:

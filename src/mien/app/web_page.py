@@ -91,12 +91,12 @@ def build(acts: Acts, *, keep_s: float) -> gr.Blocks:
     with gr.Blocks(title="mien", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(_head(acts))
         with gr.Row(elem_id="desk"):
-            with gr.Column(scale=6, min_width=320):
+            with gr.Column(scale=5, min_width=320):
                 _stage(parts, keep_s)
             with gr.Column(scale=5, min_width=320):
                 parts["steps"] = gr.HTML(_steps(acts))
                 parts["faces"] = gr.Gallery(
-                    label=say("faces"), columns=6, height=120, visible=False, allow_preview=False, elem_id="faces"
+                    label=say("faces"), columns=6, visible=False, allow_preview=False, elem_id="faces"
                 )
                 parts["live"] = gr.HTML(elem_id="live")
                 with gr.Tabs(visible=False) as parts["tools"]:
@@ -136,14 +136,21 @@ def _stage(parts: _Parts, keep_s: float) -> None:
     parts["cancel"] = gr.Button(say("cancel"), visible=False, variant="stop", elem_id="cancel")
     parts["invent"] = gr.Button(say("invent"), elem_id="invent")
     with gr.Row(visible=False, elem_id="buttons") as parts["buttons"]:
-        parts["undo"] = gr.Button(say("undo"), elem_id="undo", min_width=90)
-        parts["reset"] = gr.Button(say("reset"), elem_id="reset", min_width=90)
-        parts["new"] = gr.Button(say("new"), elem_id="new", min_width=90)
-        parts["write"] = gr.Button(say("recipe"), elem_id="write", min_width=90)
-        parts["download"] = gr.DownloadButton(say("download"), variant="primary", elem_id="download", min_width=120)
+        parts["undo"] = gr.Button(say("undo"), elem_id="undo", min_width=90, size="md")
+        parts["reset"] = gr.Button(say("reset"), elem_id="reset", min_width=90, size="md")
+        parts["new"] = gr.Button(say("new"), elem_id="new", min_width=90, size="md")
+        parts["write"] = gr.Button(say("recipe"), elem_id="write", min_width=90, size="md")
+        parts["download"] = gr.DownloadButton(
+            say("download"), size="md", variant="primary", elem_id="download", min_width=120
+        )
     parts["recipe"] = gr.File(label=say("recipe"), visible=False, interactive=False, elem_id="recipe")
     parts["history"] = gr.Gallery(
-        label=say("history"), columns=8, height=130, visible=False, allow_preview=False, elem_id="history"
+        label=say("history"),
+        columns=6,
+        object_fit="cover",
+        visible=False,
+        allow_preview=False,
+        elem_id="history",
     )
     minutes = say("kept", minutes=keep_s / 60)
     gr.HTML(f'<p class="consent">{say("consent")} {minutes}</p>')
@@ -166,7 +173,7 @@ def _button(parts: _Parts, key: str) -> None:
     parts[f"{key}_button"] = gr.Button(parts.acts.say(f"{key}_button"), variant="primary", elem_id=f"{key}-button")
 
 
-def _sliders(parts: _Parts) -> list[gr.Slider]:
+def _sliders(parts: _Parts) -> list[Any]:
     """One slider for each direction, as far as faces stay themselves; a network that is away has none."""
     say = parts.acts.say
     try:
@@ -194,7 +201,8 @@ def _sliders(parts: _Parts) -> list[gr.Slider]:
 
 def _tools(parts: _Parts) -> dict[str, list[Any]]:
     """Draw the tools and return what each act is given."""
-    say, given = parts.acts.say, {}
+    say = parts.acts.say
+    given: dict[str, list[Any]] = {}
     with _tab(parts, "adjust"):
         given["edit"] = _sliders(parts)
         parts["edit_button"] = gr.Button(say("apply"), elem_id="edit-button")

@@ -27,7 +27,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     "faces": ("Whose face?", "Чьё лицо?"),
     "welcome": ("Put in a photo with a face.", "Добавьте фото с лицом."),
     "found": ("{count} found. Move a slider.", "Найдено лиц: {count}. Подвиньте ползунок."),
-    "done": ("Done: {what}.", "Готово: {what}."),
+    "done": ("Done: {what}. Compare, go on, or download.", "Готово: {what}. Сравните, продолжайте или скачайте."),
     "undone": ("One step back.", "Шаг назад."),
     "first": ("This is the photo as it came.", "Это исходное фото."),
     "waits": ("In the queue: number {position}.", "В очереди: номер {position}."),
@@ -47,12 +47,12 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
         "У этой сети нет направлений, поэтому настраивать нечего.",
     ),
     "apply": ("Apply to the photo", "Применить к фото"),
-    "express": ("Expression", "Выражение"),
+    "express": ("Mood", "Эмоция"),
     "emotion": ("Expression", "Выражение"),
     "strength": ("Strength", "Сила"),
     "from_photo": ("...or as in this picture", "...или как на этом снимке"),
     "express_button": ("Give this expression", "Придать выражение"),
-    "style": ("Light and colour", "Свет и цвет"),
+    "style": ("Style", "Стиль"),
     "style_help": (
         "The face takes light, colour and texture of another one.",
         "Лицо берёт свет, цвет и фактуру другого.",
@@ -69,7 +69,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     ),
     "swap_photo": ("Whose face to put on", "Чьё лицо перенести"),
     "swap_button": ("Swap the face", "Заменить лицо"),
-    "blend": ("Blend", "Смешать"),
+    "blend": ("Blend", "Смесь"),
     "blend_help": (
         "A new person from several, by weights; the first is the chosen face.",
         "Новый человек из нескольких, по весам; первый — выбранное лицо.",
@@ -78,7 +78,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     "you": ("chosen", "выбранное"),
     "person": ("person {number}", "человек {number}"),
     "blend_button": ("Blend", "Смешать"),
-    "drag": ("Move a point", "Сдвиг"),
+    "drag": ("Drag", "Сдвиг"),
     "drag_help": (
         "Click a point of the face, then where it should go.",
         "Нажмите точку на лице, затем место, куда её сдвинуть.",
@@ -104,7 +104,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     "undo": ("Undo", "Отменить"),
     "reset": ("Start again", "Сначала"),
     "cancel": ("Stop", "Остановить"),
-    "new": ("Another photo", "Другое фото"),
+    "new": ("New photo", "Новое фото"),
     "download": ("Download", "Скачать"),
     "recipe": ("Recipe", "Рецепт"),
     "delete": ("Delete my pictures", "Удалить мои снимки"),
@@ -149,6 +149,12 @@ DIRECTIONS: Mapping[str, tuple[str, str]] = {
     "beard": ("Beard", "Борода"),
     "hair": ("Hair", "Волосы"),
     "light": ("Light", "Свет"),
+    "eyes_closed": ("Eyes closed", "Закрытые глаза"),
+    "dark_hair": ("Dark hair", "Тёмные волосы"),
+    "long_hair": ("Long hair", "Длинные волосы"),
+    "bald": ("Bald", "Лысина"),
+    "hair_dark": ("Dark hair", "Тёмные волосы"),
+    "hair_long": ("Long hair", "Длинные волосы"),
 }
 
 ERRORS: Mapping[type[MienError], tuple[str, str]] = {  # Russian words and hint; English ones are the error's own
