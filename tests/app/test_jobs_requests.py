@@ -41,6 +41,8 @@ CHANGE: dict[str, Any] = {"op": "change", "operations": [EDIT], "method": "encod
         ({"op": "generate", "seeds": [1, 2]}, 0, "generate"),
         ({"op": "mix", "layers": [1]}, 2, "mix"),
         ({"op": "swap", "face": 1}, 2, "swap"),
+        ({"op": "blend", "weights": [0.5, 0.5]}, 2, "blend"),
+        ({"op": "morph"}, 2, "morph"),
         ({"op": "stylize", "size": 64}, 3, "stylize"),
     ],
 )
@@ -68,6 +70,9 @@ def test_labels(request_: dict[str, Any], num: int, label: str) -> None:
         ({**CHANGE, "method": "nonsense"}, 1, "nonsense"),
         ({**CHANGE, "steps": 10**6}, 1, "1000000 steps"),
         ({**CHANGE, "face": -1}, 1, "no face has number -1"),
+        ({"op": "blend", "weights": [0.5, 0.6]}, 2, "the weights of a blend are shares of one"),
+        ({"op": "blend", "weights": [2.0, -1.0]}, 2, "the weights of a blend are shares of one"),
+        ({"op": "morph", "frames": 1}, 2, "1 pictures of a way"),
         ({"op": "stylize", "preset": "x"}, 2, "no preset named 'x'"),
         ({"op": "stylize", "size": 9999}, 2, "a size of 9999 px"),
         ({"op": "stylize", "colours": "red"}, 2, "red"),
@@ -168,6 +173,36 @@ def test_a_mix_takes_another_photo_or_a_person(bundle: Path, photo: Path) -> Non
     for work, request in ((work_on(before), way), (work_on(before, before), {**way, "person": {"seed": 3}})):
         with pytest.raises(InputError, match="a mix needs one other person"):
             run(request, work)
+
+
+def bluer(image: Image) -> Image:
+    """The same discs, in other colours."""
+    pixels = np.asarray(image).copy()
+    pixels[..., 2] = np.linspace(0, 255, image.width)
+    return PIL.Image.fromarray(pixels)
+
+
+def test_a_blend_is_between_its_people(bundle: Path, photo: Path) -> None:
+    before = open_photo(photo)
+    other = bluer(before)
+    way = {"op": "blend", "method": "encoder"}
+    (alone,) = run({**way, "weights": [1.0, 0.0]}, work_on(before, other))
+    assert alone.tobytes() == before.tobytes(), "nobody changes by themselves"
+    half, whole = (run({**way, "weights": [1 - w, w]}, work_on(before, other))[0] for w in (0.5, 1.0))
+    distance = [np.abs(np.asarray(one, float) - np.asarray(before, float)).sum() for one in (half, whole)]
+    assert 0 < distance[0] < distance[1]
+    with pytest.raises(InputError, match="3 weights for 2 pictures"):
+        run({**way, "weights": [0.5, 0.25, 0.25]}, work_on(before, other))
+
+
+def test_a_morph_begins_and_ends_with_its_people(bundle: Path, photo: Path) -> None:
+    before = open_photo(photo)
+    other = bluer(before)
+    way = {"op": "morph", "frames": 4, "method": "encoder"}
+    there, back = (np.asarray(run(way, work_on(*two))[0]) for two in ((before, other), (other, before)))
+    assert there.shape == back.shape == (44, 44, 3)
+    np.testing.assert_array_equal(there[4:20, 4:20], back[24:40, 24:40])
+    assert (there[4:20, 4:20] != there[24:40, 24:40]).any()
 
 
 def test_people_are_invented_and_can_be_stopped(bundle: Path) -> None:

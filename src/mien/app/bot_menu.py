@@ -13,7 +13,20 @@ from typing import Any
 from mien.app.bot_texts import Words
 from mien.errors import InputError
 
-__all__ = ["FEW", "LOW_HIGH", "MANY", "BadWishError", "Buttons", "Wish", "cancel", "menu", "more", "options", "wish_of"]
+__all__ = [
+    "EDITS",
+    "FEW",
+    "LOW_HIGH",
+    "MANY",
+    "BadWishError",
+    "Buttons",
+    "Wish",
+    "cancel",
+    "menu",
+    "more",
+    "options",
+    "wish_of",
+]
 
 Buttons = list[list[tuple[str, str]]]
 """Rows of buttons: label and data."""
@@ -23,6 +36,7 @@ LOW_HIGH = (-5.0, 5.0)
 EDITS = ("smile", "age", "yaw")
 LOOKS = ("7", "21", "33", "48")  # seeds of invented people whose colours and light are taken
 STYLE_ROWS = (6, 7, 8, 9)  # those of 32 px and above: light, colour, texture, in a generator of any size
+PAINT_PX, PAINT_STEPS = 384, 60  # for whom waits in a chat
 BLENDS: Mapping[str, Sequence[float]] = {"quarter": (0.75, 0.25), "half": (0.5, 0.5), "most": (0.25, 0.75)}
 FEW: Mapping[str, Sequence[str]] = {**dict.fromkeys(EDITS, STRENGTHS), "style": LOOKS}
 """Wishes for one photo => their options."""
@@ -64,7 +78,7 @@ class Wish:
             return {"op": "blend", "weights": list(BLENDS[self.value]), "method": method}
         if self.name == "morph":
             return {"op": "morph", "method": method}
-        return {"op": "swap"} if self.name == "swap" else {"op": "stylize"}
+        return {"op": "swap"} if self.name == "swap" else {"op": "stylize", "size": PAINT_PX, "steps": PAINT_STEPS}
 
     def title(self, words: Words) -> str:
         """Say it in words."""

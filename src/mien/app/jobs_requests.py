@@ -26,14 +26,29 @@ from mien.report import Sink, Step
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from mien.app.studio import Studio
     from mien.faces.align import Crop
+    from mien.inversion.code import Inversion
 
-__all__ = ["REQUESTS", "ChangeFaces", "Generate", "Made", "MixFaces", "Request", "Stylize", "SwapFace", "Work", "check"]
+__all__ = [
+    "REQUESTS",
+    "BlendFaces",
+    "ChangeFaces",
+    "Generate",
+    "Made",
+    "MixFaces",
+    "MorphFaces",
+    "Request",
+    "Stylize",
+    "SwapFace",
+    "Work",
+    "check",
+]
 
 MAX_BYTES = 1 << 20
-MAX_CHANGES, MAX_PEOPLE, MAX_STEPS, MAX_STYLE_PX, MAX_STYLES = 16, 16, 2000, 1024, 4
+MAX_CHANGES, MAX_PEOPLE, MAX_STEPS, MAX_STYLE_PX, MAX_STYLES, MAX_BLENDED = 16, 16, 2000, 1024, 4, 4
 
 
 @dataclass(frozen=True)
@@ -191,6 +206,67 @@ class SwapFace(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlendFaces(Request):
+    """Give the largest face of the first picture the mean of everybody's codes, each by a weight."""
+
+    num_pictures: ClassVar[tuple[int, int]] = (2, MAX_BLENDED)
+
+    weights: tuple[float, ...]
+    method: str = "optimize"
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_way(self.method, self.steps, None)
+        if not all(0 <= weight <= 1 for weight in self.weights) or abs(sum(self.weights) - 1) > 1e-3:
+            raise InputError("the weights of a blend are shares of one", hint="say 0.5 and 0.5")
+
+    def run(self, work: Work) -> list[Made]:
+        if len(self.weights) != len(work.pictures):
+            raise InputError(f"{len(self.weights)} weights for {len(work.pictures)} pictures", hint="one for each")
+        import torch
+
+        subjects = Subjects(work.studio, work, method=self.method, steps=self.steps)
+        others = [_largest(subjects, picture) for picture in work.pictures[1:]]
+        scene = subjects.scene_of(work.pictures[0], work.crops(work.pictures[0], 0))
+
+        def blended(code: Inversion) -> Tensor:
+            codes = torch.stack([one.ws for one in (code, *others)])
+            ws = torch.tensordot(torch.tensor(self.weights), codes, dims=1)
+            return work.studio.render(code.with_ws(ws))
+
+        return [Made(subjects.redraw(scene, blended), Origin.CHANGED)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MorphFaces(Request):
+    """Show the way from the largest face of the first picture to that of the second, as one picture of rows."""
+
+    num_pictures: ClassVar[tuple[int, int]] = (2, 2)
+
+    frames: int = 6
+    method: str = "optimize"
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_way(self.method, self.steps, None)
+        if not 2 <= self.frames <= MAX_PEOPLE:
+            raise InputError(f"{self.frames} pictures of a way", hint=f"from 2 to {MAX_PEOPLE}")
+
+    def run(self, work: Work) -> list[Made]:
+        from mien.images import grid
+
+        subjects = Subjects(work.studio, work, method=self.method, steps=self.steps)
+        first, last = (_largest(subjects, picture) for picture in work.pictures)
+        shares = [i / (self.frames - 1) for i in range(self.frames)]
+        codes = [first.with_ws((1 - share) * first.ws + share * last.ws) for share in shares]
+        return [Made(grid([work.studio.picture(code) for code in codes]), Origin.INVENTED)]
+
+
+def _largest(subjects: Subjects, picture: Image) -> Inversion:
+    return subjects.invert(subjects.studio.align(picture, face=0)[0].img)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stylize(Request):
     """Paint the first picture like the others."""
 
@@ -254,6 +330,8 @@ REQUESTS: Mapping[str, type[Request]] = {
     "change": ChangeFaces,
     "mix": MixFaces,
     "swap": SwapFace,
+    "blend": BlendFaces,
+    "morph": MorphFaces,
     "stylize": Stylize,
     "generate": Generate,
 }
