@@ -207,7 +207,8 @@ def test_a_webhook_takes_only_what_knows_the_secret(telegram: Telegram, settings
 
 CHILD = """
 import asyncio, json, sys, threading, time
-from mien.app import bot, bot_talk
+from mien.app import bot, bot_courier, bot_talk
+bot_courier.CARRY_S = 3.0
 from mien.app.settings import load_settings
 bot_talk.admit = lambda data, **_: []
 worst = {"wall_s": 0.0, "cpu_s": 0.0}
@@ -220,7 +221,6 @@ async def watch():
         worst["cpu_s"] = max(worst["cpu_s"], time.thread_time() - cpu)
 serve = bot.serve
 async def watched(settings, stop):
-    from mien.app import jobs_requests
     async def later():
         await asyncio.sleep(1.0)
         await watch()
@@ -303,7 +303,8 @@ def test_sigterm_drains(telegram: Telegram, settings: Settings, queue: Queue) ->
     with working(queue, paint):
         wait_for(lambda: all(telegram.results(user) for user in users), 120)
     bot.send_signal(signal.SIGTERM)
-    assert bot.wait(60) == 0
+    bot.communicate(timeout=60)
+    assert bot.returncode == 0
     assert all(len(telegram.results(user)) == 1 and len(telegram.of_bot(user)) == 1 for user in users)
 
 
@@ -314,7 +315,7 @@ def test_kills_lose_and_double_nothing(telegram: Telegram, settings: Settings, q
     draw, user = random.Random(7), 3000
     telegram.faults = lambda method, data: (502, {"description": "Bad Gateway"}) if draw.random() < 0.03 else None
     with working(queue, paint):
-        for _ in range(8):
+        for _ in range(5):
             known = len(telegram.calls)
             bot = start(settings)
             listening(telegram, known)
@@ -330,7 +331,8 @@ def test_kills_lose_and_double_nothing(telegram: Telegram, settings: Settings, q
         wait_for(lambda: all(telegram.results(one) for one in users), 300)
         time.sleep(2.0)
         bot.send_signal(signal.SIGTERM)
-        assert bot.wait(60) == 0
+        bot.communicate(timeout=60)
+        assert bot.returncode == 0
     counts = Counter(len(telegram.results(one)) for one in users)
     left = sum(len(telegram.of_bot(one)) - 1 for one in users)
     print(f"{len(users)} users, {counts}, {left} messages too many")

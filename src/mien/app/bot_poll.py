@@ -87,6 +87,7 @@ class Poller:
                 task = asyncio.create_task(self._answer(update))
                 self._running[number] = task
                 task.add_done_callback(partial(self._end, number))
+                await asyncio.sleep(0)  # a hundred beginnings in one turn of the loop would keep all others waiting
 
     def _end(self, number: int, _task: asyncio.Task[None]) -> None:
         del self._running[number]
