@@ -109,6 +109,17 @@ def test_a_unet_takes_faces_of_the_side_it_was_trained_on(photo: Path, tmp_path:
     assert "does not go from colour pictures" in said
 
 
+def test_an_exported_student_draws_the_same(student: Path, photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    folder = tmp_path / "exported"
+    mien("export", student, "--out", folder)
+    for style, out in ((student, "a"), (folder, "b")):
+        mien("toonify", photo, "--style", style, "--outdir", tmp_path / out)
+    assert np.abs(pixels(tmp_path / "a" / "two.png") - pixels(tmp_path / "b" / "two.png")).max() <= 1
+    said = mien("toonify", photo, "--style", folder, "--outdir", tmp_path / "c", "--whole-picture", code=3)
+    assert "student draws faces only" in said
+
+
 def test_wrong_use(student: Path, photo: Path, bundle: Path, tmp_path: Path) -> None:
     run = ("toonify", photo, "--outdir", tmp_path / "out", "--style")
     assert "no weights at nobody" in mien(*run, "nobody", code=2)

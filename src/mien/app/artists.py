@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,12 +11,13 @@ from torch import Tensor
 from mien.edits.toonify import Artist
 from mien.errors import InputError
 from mien.nets.precision import exact_float32
+from mien.weights.engine import FACTS, ExportedTranslator
 from mien.weights.load import find_weights, load_generator, load_net, read_recipe
 
 if TYPE_CHECKING:
     from mien.app.studio import Studio
 
-__all__ = ["find_artist"]
+__all__ = ["drawing_side", "find_artist"]
 
 DRAWING_NETS = ("student.Student", "pix2pix.UnetGenerator", "animegan.AnimeGenerator")
 SIDE_PX = {"pix2pix.UnetGenerator": 256, "animegan.AnimeGenerator": 512}  # of faces, where a file does not say
@@ -25,25 +25,42 @@ FREE_NETS = ("student.Student", "animegan.AnimeGenerator")
 HINT = "give a network of `mien train pix2pix`, or a generator of `mien train adapt`"
 
 
+def drawing_side(path: Path) -> int | None:
+    """Return the side, px, of the aligned faces that a network takes which draws pictures; None for any other file.
+
+    Raises:
+        InputError: it does not go from colour pictures to colour pictures.
+    """
+    recipe = read_recipe(path)
+    if recipe.net not in DRAWING_NETS:
+        return None
+    if not recipe.kwargs.get("in_channels", 3) == recipe.kwargs.get("out_channels", 3) == 3:
+        raise InputError(f"{path.name} does not go from colour pictures to colour pictures", hint=HINT)
+    known = recipe.kwargs.get("img_resolution") or recipe.provenance.get("img_resolution")
+    return int(known or SIDE_PX[recipe.net])
+
+
 def find_artist(studio: Studio, style: str) -> Artist:
     """Return who draws in a style.
 
     Args:
         studio: computes; its generator is whose codes an adapted generator takes.
-        style: a name that `find_weights` knows, or a file.
+        style: a name that `find_weights` knows, a file, or a translator's folder of `mien export`.
 
     Raises:
         WeightsError: nothing there, or nothing that can be read.
         InputError: a network that draws no faces, or a generator that is not related to the studio's.
     """
+    if (Path(style) / FACTS).is_file():
+        exported = ExportedTranslator(Path(style))
+        return Artist(exported.name, exported.img_resolution, exported)
     path = find_weights(style)
-    recipe = read_recipe(path)
-    if recipe.net.endswith(".Generator"):
+    kind = read_recipe(path).net
+    if kind.endswith(".Generator"):
         return _by_codes(studio, path)
-    if recipe.net not in DRAWING_NETS:
-        raise InputError(f"{path.name} holds a {recipe.net.rpartition('.')[2]}, which does not draw faces", hint=HINT)
-    if not _takes_colours(recipe.kwargs):
-        raise InputError(f"{path.name} does not go from colour pictures to colour pictures", hint=HINT)
+    side = drawing_side(path)
+    if side is None:
+        raise InputError(f"{path.name} holds a {kind.rpartition('.')[2]}, which does not draw faces", hint=HINT)
     net = load_net(path).to(studio.device)
 
     def draw(img: Tensor) -> Tensor:
@@ -51,12 +68,7 @@ def find_artist(studio: Studio, style: str) -> Artist:
             drawn: Tensor = net(img.to(studio.device))
         return drawn
 
-    known = recipe.kwargs.get("img_resolution") or recipe.provenance.get("img_resolution")
-    return Artist(path.stem, int(known or SIDE_PX[recipe.net]), draw, is_free=recipe.net in FREE_NETS)
-
-
-def _takes_colours(kwargs: Mapping[str, Any]) -> bool:
-    return kwargs.get("in_channels", 3) == kwargs.get("out_channels", 3) == 3
+    return Artist(path.stem, side, draw, is_free=kind in FREE_NETS)
 
 
 def _by_codes(studio: Studio, path: Path) -> Artist:

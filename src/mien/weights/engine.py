@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mien.errors import InputError, MissingExtraError, WeightsError
 
-__all__ = ["FACTS", "FORMATS", "ExportedGenerator", "library"]
+__all__ = ["FACTS", "FORMATS", "ExportedGenerator", "ExportedTranslator", "library"]
 
 FORMATS = {"openvino": ".xml", "onnx": ".onnx"}
 """What can be written, and how its files end."""
@@ -28,6 +28,7 @@ Array = np.ndarray[Any, Any]
 Run = Callable[[dict[str, Array]], Array]
 
 SIZES = ("z_dim", "c_dim", "w_dim", "num_ws", "img_resolution", "img_channels")
+HINT = "write it again with mien export"
 OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -60,6 +61,21 @@ def _onnx(path: Path, _precision: str, threads: int | None) -> Run:
     return lambda inputs: session.run(None, inputs)[0]
 
 
+def _start(path: Path, kind: str, precision: str, threads: int | None) -> Run:
+    """Load one network.
+
+    Raises:
+        MissingExtraError: the library of its format is not installed.
+        WeightsError: the file is damaged.
+    """
+    try:
+        return {"openvino": _openvino, "onnx": _onnx}[kind](path, precision, threads)
+    except MissingExtraError:
+        raise
+    except Exception as err:  # the libraries' errors have no common class but this
+        raise WeightsError(f"{path.parent}: {err}"[:300], hint=HINT) from err
+
+
 class ExportedGenerator:
     """A generator of a folder that `mien export` wrote, on the CPU; the sizes are those of the network itself.
 
@@ -73,7 +89,6 @@ class ExportedGenerator:
     """
 
     def __init__(self, folder: Path, *, threads: int | None = None) -> None:
-        hint = "write it again with mien export"
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             self.format, self.precision, self.batch = facts["format"], facts["precision"], facts["batch"]
@@ -83,15 +98,9 @@ class ExportedGenerator:
             suffix = FORMATS[self.format]
             OPENVINO_TYPES[self.precision]
         except (OSError, ValueError, LookupError, TypeError) as err:
-            raise WeightsError(f"{folder} holds no exported generator", hint=hint) from err
-        start = {"openvino": _openvino, "onnx": _onnx}[self.format]
-        try:
-            self._mapping = start(folder / f"mapping{suffix}", "fp32", threads)
-            self._synthesis = start(folder / f"synthesis{suffix}", self.precision, threads)
-        except MissingExtraError:
-            raise
-        except Exception as err:  # the libraries' errors have no common class but this
-            raise WeightsError(f"{folder}: {err}"[:300], hint=hint) from err
+            raise WeightsError(f"{folder} holds no exported generator", hint=HINT) from err
+        self._mapping = _start(folder / f"mapping{suffix}", self.format, "fp32", threads)
+        self._synthesis = _start(folder / f"synthesis{suffix}", self.format, self.precision, threads)
 
     def _check(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Array:
         if tuple(x.shape[1:]) != shape or len(x) < 1 or (self.batch is not None and len(x) != self.batch):
@@ -112,3 +121,44 @@ class ExportedGenerator:
         """Render ws [N, num_ws, w_dim] as float32 [N, img_channels, img_resolution, img_resolution]; constant noise."""
         inputs = {"ws": self._check("ws", ws, (self.num_ws, self.w_dim))}
         return torch.from_numpy(self._synthesis(inputs).copy())
+
+
+class ExportedTranslator:
+    """A network from picture to picture of a folder that `mien export` wrote, on the CPU.
+
+    Args:
+        folder: with `export.json` and the network.
+        threads: of the processor; None for all.
+
+    Raises:
+        MissingExtraError: the library of its format is not installed.
+        WeightsError: not such a folder, or damaged.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+        try:
+            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            self.name, self.format, self.precision = str(facts["name"]), facts["format"], facts["precision"]
+            self.batch, self.img_resolution = facts["batch"], int(facts["img_resolution"])
+            path = folder / f"translator{FORMATS[self.format]}"
+            OPENVINO_TYPES[self.precision]
+        except (OSError, ValueError, LookupError, TypeError) as err:
+            raise WeightsError(f"{folder} holds no exported translator", hint=HINT) from err
+        self._run = _start(path, self.format, self.precision, threads)
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Draw img [N, 3, S, S] in [-1, 1]; of a folder for batches of one size, any number of faces is cut into them.
+
+        Raises:
+            InputError: another shape.
+        """
+        side = self.img_resolution
+        if img.ndim != 4 or tuple(img.shape[1:]) != (3, side, side):
+            raise InputError(f"img must be [N, 3, {side}, {side}], got {list(img.shape)}")
+        drawn = []
+        for some in img.detach().cpu().float().split(self.batch or len(img)):
+            short = (self.batch or len(some)) - len(some)
+            whole = torch.cat([some, some[-1:].expand(short, -1, -1, -1)]) if short else some
+            found = self._run({"img": np.ascontiguousarray(whole.numpy())})
+            drawn.append(torch.from_numpy(found.copy())[: len(some)])
+        return torch.cat(drawn)

@@ -29,7 +29,7 @@ from mien.nets.precision import PRECISIONS
 from mien.report import Sink, Step, ignore
 from mien.weights.engine import FACTS, FORMATS, SIZES, ExportedGenerator, library
 
-__all__ = ["MAX_RMS", "export_generator"]
+__all__ = ["MAX_BATCH", "MAX_RMS", "WRITERS", "check_target", "export_generator", "quietly", "relative_rms", "trace"]
 
 MAX_RMS = {"fp32": 1e-3, "bf16": 0.05}
 """Largest root mean square error of a picture, over its standard deviation, with which a file is still written."""
@@ -71,14 +71,14 @@ class _Synthesis(nn.Module):
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Tracing and converting warn of what only their authors can change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _trace(net: nn.Module, examples: dict[str, Tensor], batch: int | None) -> Any:
+def trace(net: nn.Module, examples: dict[str, Tensor], batch: int | None) -> Any:
     """Return the graph of `net` for any batch, or for one of `batch`."""
     shapes = None
     if batch is None:
@@ -127,7 +127,13 @@ def _write_onnx(graph: Any, path: Path, examples: dict[str, Tensor], _batch: int
 WRITERS = {"openvino": _write_openvino, "onnx": _write_onnx}
 
 
-def _check(G: Generator, folder: Path, kind: str, precision: str, batch: int | None) -> None:
+def check_target(folder: Path, kind: str, precision: str, batch: int | None) -> None:
+    """Refuse a format, a precision, a batch size or a folder that nothing can be written in.
+
+    Raises:
+        InputError: it is one of these.
+        MissingExtraError: the library of the format is not installed.
+    """
     if kind not in FORMATS:
         raise InputError(f"no format named {kind!r}", hint=f"known: {', '.join(FORMATS)}")
     if precision not in PRECISIONS:
@@ -136,13 +142,17 @@ def _check(G: Generator, folder: Path, kind: str, precision: str, batch: int | N
         raise InputError("ONNX Runtime has no bf16 convolutions on a CPU", hint="use --precision fp32, or openvino")
     if batch is not None and not 1 <= batch <= MAX_BATCH:
         raise InputError(f"batch must be 1 to {MAX_BATCH}, got {batch}", hint="leave it out for any batch")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not an empty folder", hint="name a new folder")
+    library(*{"openvino": ("openvino", "openvino"), "onnx": ("onnxscript", "onnx")}[kind])
+
+
+def _check_generator(G: Generator) -> None:
     if not isinstance(G, stylegan2.Generator):
         family = type(G).__module__.rpartition(".")[2]
         raise InputError(f"a generator of {family} cannot be exported yet", hint="give one of StyleGAN2")
     if G.z_dim < 1:
         raise InputError("a generator without z cannot be exported", hint="give another network")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an empty folder", hint="name a new folder")
 
 
 def _examples(G: Generator, num: int) -> dict[str, Tensor]:
@@ -153,7 +163,8 @@ def _examples(G: Generator, num: int) -> dict[str, Tensor]:
     return found
 
 
-def _relative_rms(y: Tensor, reference: Tensor) -> float:
+def relative_rms(y: Tensor, reference: Tensor) -> float:
+    """Return the root mean square error of `y` over the standard deviation of what it should be."""
     return float((y - reference).square().mean().sqrt() / reference.std())
 
 
@@ -184,8 +195,8 @@ def export_generator(
         MissingExtraError: the library of the format is not installed.
         WeightsError: the errors are above `MAX_RMS`.
     """
-    _check(G, folder, format, precision, batch)
-    library(*{"openvino": ("openvino", "openvino"), "onnx": ("onnxscript", "onnx")}[format])
+    _check_generator(G)
+    check_target(folder, format, precision, batch)
     given = _examples(G, 2 if batch is None else batch)
     with torch.no_grad():
         ws = _Mapping(G)(**given)
@@ -195,20 +206,20 @@ def export_generator(
     facts |= {name: getattr(G, name) for name in SIZES}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside, _quietly():
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside, quietly():
             place = Path(aside) / "export"
             place.mkdir()
             for done, (name, (net, examples, output)) in enumerate(parts.items()):
                 on_step(Step(name, done, len(parts) + 1))
-                graph = _trace(net, examples, batch)
+                graph = trace(net, examples, batch)
                 WRITERS[format](graph, place / f"{name}{FORMATS[format]}", examples, batch, output)
             if (format, precision) == ("openvino", "bf16"):
                 _keep_small_exact(place / f"synthesis{FORMATS[format]}")
             on_step(Step("parity", len(parts), len(parts) + 1))
             (place / FACTS).write_text(json.dumps(facts), encoding="utf-8")
             exported = ExportedGenerator(place)
-            facts["rms_ws"] = _relative_rms(exported.mapping(given["z"], given.get("c"), 0.7), ws)
-            facts["rms_img"] = _relative_rms(exported.synthesis(ws), img)
+            facts["rms_ws"] = relative_rms(exported.mapping(given["z"], given.get("c"), 0.7), ws)
+            facts["rms_img"] = relative_rms(exported.synthesis(ws), img)
             if not (facts["rms_ws"] <= MAX_RMS["fp32"] and facts["rms_img"] <= MAX_RMS[precision]):
                 message = f"the exported network errs by {facts['rms_img']:.1%} (ws: {facts['rms_ws']:.1%})"
                 raise WeightsError(message, hint="use --precision fp32 or the other --format")
