@@ -25,14 +25,19 @@ SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 CSS = (Path(__file__).parent / "web.css").read_text(encoding="utf-8")
 
 
-class Upload(gr.Image):
-    """A picture that comes in as bytes, undecoded: `trust.admit` is the only one who opens it."""
+def _bytes_of(payload: Any) -> bytes | None:
+    """Return an upload as it came; nothing of its name is used."""
+    return None if payload is None or payload.path is None else Path(payload.path).read_bytes()
 
-    is_template = True
 
-    def preprocess(self, payload: Any) -> Any:
-        """Return the file's bytes, or None; nothing of its name is used."""
-        return None if payload is None or payload.path is None else Path(payload.path).read_bytes()
+def _upload(label: str, **options: Any) -> gr.Image:
+    """Return a place for a picture, which comes in as bytes, undecoded: `trust.admit` is the only one who opens it.
+
+    A class of its own would let Gradio write a stub beside this file.
+    """
+    place = gr.Image(label=label, buttons=[], **options)
+    place.preprocess = _bytes_of  # type: ignore[method-assign,assignment]
+    return place
 
 
 def theme() -> gr.themes.Base:
@@ -121,13 +126,12 @@ def _steps(acts: Acts) -> str:
 
 def _stage(parts: _Parts, keep_s: float) -> None:
     say = parts.acts.say
-    parts["drop"] = Upload(
-        label=say("photo"),
+    parts["drop"] = _upload(
+        say("photo"),
         sources=["upload", "webcam", "clipboard"],
         height=420,
         placeholder=say("drop"),
         elem_id="drop",
-        buttons=[],
     )
     parts["result"] = gr.ImageSlider(
         label=say("result"), visible=False, interactive=False, max_height=620, elem_id="result", buttons=["fullscreen"]
@@ -165,8 +169,9 @@ def _tab(parts: _Parts, key: str, *, has_help: bool = True) -> Iterator[None]:
         yield
 
 
-def _picture(parts: _Parts, key: str) -> Upload:
-    return Upload(label=parts.acts.say(key), sources=["upload"], height=170, elem_id=key, placeholder=" ", buttons=[])
+def _picture(parts: _Parts, key: str) -> gr.Image:
+    say = parts.acts.say
+    return _upload(say(key), sources=["upload"], height=170, elem_id=key, placeholder=say("drop"))
 
 
 def _button(parts: _Parts, key: str) -> None:

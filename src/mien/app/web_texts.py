@@ -144,7 +144,7 @@ DIRECTIONS: Mapping[str, tuple[str, str]] = {
     "eyes_open": ("Eyes open", "Открытые глаза"),
     "surprise": ("Surprise", "Удивление"),
     "anger": ("Anger", "Гнев"),
-    "gender": ("Femininity, masculinity", "Женственность, мужественность"),
+    "gender": ("Gender", "Пол"),
     "glasses": ("Glasses", "Очки"),
     "beard": ("Beard", "Борода"),
     "hair": ("Hair", "Волосы"),
