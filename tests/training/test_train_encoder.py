@@ -49,10 +49,11 @@ def data(G: Generator) -> PictureSet:
 
 def test_it_learns_to_render_the_pictures(G: Generator, data: PictureSet, tmp_path: Path) -> None:
     steps: list[Step] = []
-    train_encoder(replace(QUICK, num_steps=24, lr=4e-3), G, data, tmp_path, steps.append)
+    found = train_encoder(replace(QUICK, num_steps=24, lr=4e-3), G, data, tmp_path, steps.append)
     first, last = (sum(s.scalars["latent"] for s in some) / 5 for some in (steps[:5], steps[-5:]))
     assert last < 0.9 * first
     assert steps[-1].done == steps[-1].total == 24
+    assert not any(parameter.requires_grad for parameter in found.parameters())  # no graph grows along the average
     options = json.loads((tmp_path / "options.json").read_text())
     assert (options["data"], options["pictures"], options["num_steps"]) == ("digest", 24, 24)
 

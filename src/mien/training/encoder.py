@@ -201,7 +201,8 @@ class _Trainer:
             group["lr"] = learning_rate(config, self.step)
         self.optimizer.step()
         half_life = min(config.ema_steps, (self.step + 1) / 10)
-        torch._foreach_lerp_(list(self.E_ema.parameters()), list(self.E.parameters()), 1 - 0.5 ** (1 / half_life))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.E_ema.parameters()), list(self.E.parameters()), 1 - 0.5 ** (1 / half_life))
         self.step += 1
         scalars = {name: float(value.detach().mean()) for name, value in terms.items()}
         return {
