@@ -147,9 +147,9 @@ PRESETS: Mapping[str, Method] = {
     "lab-projection": Method("auto", (_lab(0.5, 1.0, 0.0),)),
     "lab-swap": Method("auto", (_lab(1.0, 2.0, 1.0),)),
 }
-"""Name => method. `optimize`, `pti` and `hybrid` have settings of our own, chosen on people held out; `pivot` stays where
-the mapping's codes are, so that large edits look natural, and `editable` tunes weights there; the others have those of
-their sources: Karras et al. 2020, App. D; Roich et al. 2021 as its code has them; a face lab's course work.
+"""Name => method. `optimize`, `pti` and `hybrid` have settings of our own, chosen on people held out; `pivot` stays
+where the mapping's codes are, so that large edits look natural, and `editable` tunes weights there; the others have
+those of their sources: Karras et al. 2020, App. D; Roich et al. 2021 as its code has them; a face lab's course work.
 Where a source compares by LPIPS or ArcFace, the face network that is given takes their place."""
 
 
