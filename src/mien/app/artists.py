@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mien.edits.toonify import Artist
 from mien.errors import InputError
+from mien.latents import truncate
 from mien.nets.precision import exact_float32
 from mien.weights.engine import FACTS, ExportedTranslator
 from mien.weights.load import find_weights, load_generator, load_net, read_recipe
@@ -22,6 +23,7 @@ __all__ = ["drawing_side", "find_artist"]
 DRAWING_NETS = ("student.Student", "pix2pix.UnetGenerator", "animegan.AnimeGenerator")
 SIDE_PX = {"pix2pix.UnetGenerator": 256, "animegan.AnimeGenerator": 512}  # of faces, where a file does not say
 FREE_NETS = ("student.Student", "animegan.AnimeGenerator")
+PSI = 0.8  # of the codes that an adapted generator draws
 HINT = "give a network of `mien train pix2pix`, or a generator of `mien train adapt`"
 
 
@@ -72,7 +74,10 @@ def find_artist(studio: Studio, style: str) -> Artist:
 
 
 def _by_codes(studio: Studio, path: Path) -> Artist:
-    """Draw by what the studio's encoder sees in a face and another generator makes of it."""
+    """Draw by what the studio's encoder sees in a face and another generator makes of it.
+
+    An adapted generator has learnt to draw the mapping's codes alone, so it gets the code in W, nearer the mean.
+    """
     from mien.edits.style import check_decodes
 
     other = load_generator(path)
@@ -82,6 +87,7 @@ def _by_codes(studio: Studio, path: Path) -> Artist:
 
     def draw(img: Tensor) -> Tensor:
         with torch.no_grad(), exact_float32(studio.dtype == torch.float32):
-            return other.synthesis(studio.encode(img), noise_mode="const")
+            w = studio.encode(img).mean(dim=1, keepdim=True)
+            return other.synthesis(truncate(w, studio.G.w_avg, PSI).expand(-1, other.num_ws, -1), noise_mode="const")
 
     return Artist(path.stem, studio.G.img_resolution, draw)
