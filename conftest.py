@@ -2,7 +2,10 @@
 
 from importlib.util import find_spec
 
-BEHIND = {"gradio": ["web_api", "web_page"], "aiogram": ["bot", "bot_api", "bot_courier", "bot_poll", "bot_talk"]}
+BEHIND = {
+    "gradio": ["web/api", "web/page"],
+    "aiogram": [f"bot/{n}" for n in ("service", "api", "courier", "poll", "talk")],
+}
 
 collect_ignore = [
     f"src/mien/app/{name}.py" for library, names in BEHIND.items() if find_spec(library) is None for name in names

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from mien.app.page import Chapter, chart, page, picture, slug, table
+from mien.app.figures.page import Chapter, chart, page, picture, slug, table
 from mien.app.settings import FACE_NET
 from mien.app.studio import Studio
 from mien.atomic import write_text

@@ -24,9 +24,9 @@ from typing import Any
 import PIL.Image
 
 from mien.app.demo import demo_photo
-from mien.app.jobs import Queue, open_queue
-from mien.app.jobs_record import QueueFullError
-from mien.app.jobs_requests import check
+from mien.app.jobs.queue import Queue, open_queue
+from mien.app.jobs.record import QueueFullError
+from mien.app.jobs.requests import check
 from mien.app.settings import load_settings
 
 COMMAND = [sys.executable, "-c", "from mien.app.cli import main; main()", "worker"]

@@ -23,8 +23,8 @@ import torch
 from PIL.Image import Image
 
 from inversion import load_judge, people
+from mien.app.sitters import METHOD, Sitter, whole
 from mien.app.studio import Studio
-from mien.app.swap import METHOD, Sitter, whole
 from mien.edits.swap import Swap, SwapConfig
 from mien.faces.align import paste_back
 from mien.images import grid, save_png

@@ -20,7 +20,7 @@ import PIL.Image
 from PIL.Image import Image
 
 from mien.app.studio import Studio
-from mien.app.text import parse_settings
+from mien.app.terminal.text import parse_settings
 from mien.edits.video import find_video_method
 from mien.faces.align import mask
 from mien.images import grid, resize, save_png, to_pil

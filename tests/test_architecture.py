@@ -19,8 +19,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCES = sorted((REPOSITORY / "src" / "mien").rglob("*.py"))
 FROZEN = REPOSITORY / "tests" / "data" / "public_names.json"
-BEHIND_DOORS = {f"mien.app.{name}": "aiogram" for name in ("bot", "bot_api", "bot_courier", "bot_poll", "bot_talk")}
-BEHIND_DOORS |= {"mien.app.web_api": "gradio", "mien.app.web_page": "gradio"}
+BEHIND_DOORS = {f"mien.app.bot.{name}": "aiogram" for name in ("service", "api", "courier", "poll", "talk")}
+BEHIND_DOORS |= {"mien.app.web.api": "gradio", "mien.app.web.page": "gradio"}
 EXTRAS = (
     "accelerate",
     "aiogram",

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mien.app.cli import app
 from mien.app.demo import demo_photo, run_demo
-from mien.app.figure import Section, Tile, figure
+from mien.app.figures.figure import Section, Tile, figure
 from mien.app.settings import DEFAULT_NETWORK
 from mien.app.studio import Studio
 from mien.inversion.invert import PRESETS, Method

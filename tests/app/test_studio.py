@@ -9,8 +9,9 @@ import PIL.Image
 import pytest
 import torch
 
+from mien.app.capabilities.networks import pick_device
 from mien.app.settings import DEFAULT_NETWORK
-from mien.app.studio import Studio, pick_device
+from mien.app.studio import Studio
 from mien.errors import InputError
 from mien.faces.align import Crop, align
 from mien.faces.detect import Face

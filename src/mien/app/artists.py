@@ -16,7 +16,7 @@ from mien.weights.engine import FACTS, ExportedTranslator
 from mien.weights.load import find_weights, load_generator, load_net, read_recipe
 
 if TYPE_CHECKING:
-    from mien.app.studio import Studio
+    from mien.app.capabilities.codes import Codes
 
 __all__ = ["drawing_side", "find_artist"]
 
@@ -42,7 +42,7 @@ def drawing_side(path: Path) -> int | None:
     return int(known or SIDE_PX[recipe.net])
 
 
-def find_artist(studio: Studio, style: str) -> Artist:
+def find_artist(studio: Codes, style: str) -> Artist:
     """Return who draws in a style.
 
     Args:
@@ -73,7 +73,7 @@ def find_artist(studio: Studio, style: str) -> Artist:
     return Artist(path.stem, side, draw, is_free=kind in FREE_NETS)
 
 
-def _by_codes(studio: Studio, path: Path) -> Artist:
+def _by_codes(studio: Codes, path: Path) -> Artist:
     """Draw by what the studio's encoder sees in a face and another generator makes of it.
 
     An adapted generator has learnt to draw the mapping's codes alone, so it gets the code in W, nearer the mean.

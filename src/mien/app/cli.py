@@ -18,9 +18,9 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
-from mien.app import (
+from mien.app.commands import (
     blend,
-    bot_cli,
+    bot,
     clip,
     codes,
     directions,
@@ -28,7 +28,7 @@ from mien.app import (
     export,
     express,
     facespace,
-    jobs_cli,
+    jobs,
     lab,
     models,
     pairs,
@@ -42,11 +42,11 @@ from mien.app import (
     train,
     web,
 )
-from mien.app import eval as evaluation
-from mien.app.items import check_network, check_outdir
+from mien.app.commands import eval as evaluation
 from mien.app.options import ENGINE, Engine, Outdir, Track
-from mien.app.screen import Bars, note, show_cursor, show_error, show_unexpected
-from mien.app.spread import spread
+from mien.app.terminal.items import check_network, check_outdir
+from mien.app.terminal.screen import Bars, note, show_cursor, show_error, show_unexpected
+from mien.app.terminal.spread import spread
 from mien.errors import Cancelled, MienError
 
 __all__ = ["app", "main"]
@@ -104,8 +104,8 @@ for commands in (
     people,
     blend,
     export,
-    jobs_cli,
-    bot_cli,
+    jobs,
+    bot,
     web,
 ):
     app.add_typer(commands.app)
@@ -115,7 +115,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(directions.app, name="directions")
 app.add_typer(facespace.app, name="facespace")
-app.add_typer(jobs_cli.jobs, name="jobs")
+app.add_typer(jobs.jobs, name="jobs")
 
 
 def _show_version(value: bool) -> None:

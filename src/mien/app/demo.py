@@ -15,7 +15,7 @@ import torch
 from PIL.Image import Image
 
 from mien import __version__
-from mien.app.figure import PAPER, Section, Tile, draw_face, figure
+from mien.app.figures.figure import PAPER, Section, Tile, draw_face, figure
 from mien.app.studio import Studio
 from mien.atomic import write_text
 from mien.faces.align import align

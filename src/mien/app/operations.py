@@ -200,7 +200,7 @@ class Swap(Remake):
             raise InputError("the pictures of a swap's source have several sizes", hint="see mien swap --help")
 
     def remake(self, subjects: Subjects, source: str, face: int | None) -> Image:
-        from mien.app.swap import put_on
+        from mien.app.sitters import put_on
 
         studio, side = subjects.studio, subjects.studio.G.img_resolution
         img = torch.stack([one.picture for one in self.sources])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mien.app.items import check_network, check_out
-from mien.app.screen import note
-from mien.app.text import parse_seeds
+from mien.app.terminal.items import check_network, check_out
+from mien.app.terminal.screen import note
+from mien.app.terminal.text import parse_seeds
 from mien.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,0 +1,51 @@
+"""`mien export`: a generator, or a network from picture to picture, as files of another engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.app.options import Precision
+from mien.app.terminal.items import check_network, check_outdir
+from mien.app.terminal.screen import Bars, note
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def export(
+    network: Annotated[str, typer.Argument(help="A name, a file or hf://owner/name.", metavar="NETWORK")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for its networks.")],
+    format_: Annotated[str, typer.Option("--format", help="openvino or onnx.")] = "openvino",
+    precision: Precision = "fp32",
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="The only batch size it takes, a little faster; default: any.")
+    ] = None,
+) -> None:
+    """Write a generator or a translator for another engine, once its pictures are found to be ours.
+
+    `mien toonify --style FOLDER` draws by a translator's folder.
+
+    Example: mien export faces-64 --format openvino --precision bf16 --out out/faces-64
+    """
+    from mien.app.artists import drawing_side
+    from mien.weights.export import export_generator
+    from mien.weights.export_translator import export_translator
+    from mien.weights.load import find_weights, load_generator, load_net
+
+    check_outdir(out)
+    check_network(network)
+    path = find_weights(network)
+    side = drawing_side(path)
+    with Bars() as bars:
+        options: dict[str, Any] = dict(format=format_, precision=precision, batch=batch, on_step=bars)
+        if side is None:
+            facts = export_generator(load_generator(path), out, **options)
+        else:
+            facts = export_translator(load_net(path), out, name=path.stem, img_resolution=side, **options)
+    note(f"rms error of a picture: {facts['rms_img']:.2g} of its standard deviation")
+    typer.echo(out)

@@ -1,0 +1,1 @@
+"""Measurements of methods on folders of faces."""

@@ -1,0 +1,1 @@
+"""What is drawn of results: labelled figures, curves, pages."""

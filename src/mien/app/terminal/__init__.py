@@ -1,0 +1,1 @@
+"""How commands read what is typed and show what is done: options, values, bars, errors."""

@@ -1,0 +1,1 @@
+"""What stands between strangers' pictures and everything else."""
