@@ -181,7 +181,7 @@ def test_every_figure_and_number_is_there_and_nothing_is_done_twice(
     asked: list[int] = []
     real = Studio.invert
     monkeypatch.setattr(Studio, "invert", lambda self, img, **k: asked.append(len(img)) or real(self, img, **k))
-    for name in ("studio.Studio.express", "studio.Studio.swap", "lab_pairs.facespace.fit"):
+    for name in ("studio.Studio.express", "studio.Studio.swap", "lab.pairs.facespace.fit"):
         monkeypatch.setattr(f"mien.app.{name}", lambda *_args, **_kwargs: pytest.fail("it was done again"))
     assert run(pair, "--out", out, *QUICK)[0] == 3
     assert asked == [1]
