@@ -13,12 +13,12 @@ from mien.errors import InputError
 from mien.latents import truncate
 from mien.nets.precision import exact_float32
 from mien.weights.engine import FACTS, ExportedTranslator
-from mien.weights.load import find_weights, load_generator, load_net, read_recipe
+from mien.weights.load import bundled_names, find_weights, load_generator, load_net, read_recipe
 
 if TYPE_CHECKING:
     from mien.app.capabilities.codes import Codes
 
-__all__ = ["drawing_side", "find_artist"]
+__all__ = ["bundled_styles", "drawing_side", "find_artist"]
 
 DRAWING_NETS = ("student.Student", "pix2pix.UnetGenerator", "animegan.AnimeGenerator")
 SIDE_PX = {"pix2pix.UnetGenerator": 256, "animegan.AnimeGenerator": 512}  # of faces, where a file does not say
@@ -40,6 +40,17 @@ def drawing_side(path: Path) -> int | None:
         raise InputError(f"{path.name} does not go from colour pictures to colour pictures", hint=HINT)
     known = recipe.kwargs.get("img_resolution") or recipe.provenance.get("img_resolution")
     return int(known or SIDE_PX[recipe.net])
+
+
+def bundled_styles() -> list[str]:
+    """Return the names of the networks in the package that draw faces; doors offer these and no files."""
+
+    def draws(name: str) -> bool:
+        recipe = read_recipe(find_weights(name))
+        is_adapted = recipe.net.endswith(".Generator") and bool(recipe.base)
+        return is_adapted or recipe.net in DRAWING_NETS
+
+    return [name for name in bundled_names() if draws(name)]
 
 
 def find_artist(studio: Codes, style: str) -> Artist:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from PIL.Image import Image
 from typer.testing import CliRunner
 
+from mien.app.artists import bundled_styles
 from mien.app.cli import app
 from mien.app.jobs.queue import Queue, open_queue
 from mien.app.jobs.requests import Generate, Work, check
 from mien.app.settings import JobSettings, TrustSettings
 from mien.app.studio import Studio
-from mien.errors import Cancelled, InputError
+from mien.edits.toonify import ToonConfig
+from mien.errors import Cancelled, InputError, NoFaceError
 from mien.images import open_photo
 from mien.marks import Origin
+from mien.nets.student import Student
 from mien.report import Step
+from mien.weights.delta import save_difference
+from mien.weights.load import load_generator, save_net
 
 EDIT: dict[str, Any] = {"op": "edit", "strengths": {"smile": 1.0}}
 CHANGE: dict[str, Any] = {"op": "change", "operations": [EDIT], "method": "encoder"}
@@ -44,6 +51,7 @@ CHANGE: dict[str, Any] = {"op": "change", "operations": [EDIT], "method": "encod
         ({"op": "blend", "weights": [0.5, 0.5]}, 2, "blend"),
         ({"op": "morph"}, 2, "morph"),
         ({"op": "stylize", "size": 64}, 3, "stylize"),
+        ({"op": "toonify", "style": "drawn-64"}, 1, "toonify"),
     ],
 )
 def test_labels(request_: dict[str, Any], num: int, label: str) -> None:
@@ -76,6 +84,11 @@ def test_labels(request_: dict[str, Any], num: int, label: str) -> None:
         ({"op": "stylize", "preset": "x"}, 2, "no preset named 'x'"),
         ({"op": "stylize", "size": 9999}, 2, "a size of 9999 px"),
         ({"op": "stylize", "colours": "red"}, 2, "red"),
+        ({"op": "toonify"}, 1, "has no style"),
+        ({"op": "toonify", "style": "/etc/passwd"}, 1, "no style named '/etc/passwd'"),
+        ({"op": "toonify", "style": "faces-64"}, 1, "no style named 'faces-64'"),
+        ({"op": "toonify", "style": "drawn-64", "strength": 2.0}, 1, "strength is 2"),
+        ({"op": "toonify", "style": "drawn-64", "whole": True, "face": 0}, 1, "a whole picture is more than one face"),
         ({"op": "mix", "layers": [1], "person": {}}, 1, "a person is told by a seed or by a code"),
         ({"op": "generate", "seeds": [1], "psi": "x" * 2_000_000}, 0, "longer than 1 MiB"),
     ],
@@ -203,6 +216,54 @@ def test_a_morph_begins_and_ends_with_its_people(bundle: Path, photo: Path) -> N
     assert there.shape == back.shape == (44, 44, 3)
     np.testing.assert_array_equal(there[4:20, 4:20], back[24:40, 24:40])
     assert (there[4:20, 4:20] != there[24:40, 24:40]).any()
+
+
+@pytest.fixture
+def styles(bundle: Path) -> Iterator[None]:
+    """A translator and an adapted generator among the shipped networks."""
+    torch.manual_seed(0)
+    student = Student(widths=(4, 4), num_blocks=(0, 0), img_resolution=32)
+    torch.nn.init.normal_(student.last.bias)  # type: ignore[arg-type]
+    save_net(student, bundle / "sketch.safetensors")
+    G: Any = load_generator("faces-64")
+    for tensor in G.synthesis.parameters():
+        tensor.mul_(0.9).add_(0.1 * torch.randn_like(tensor))
+    save_difference(G, bundle / "art.safetensors", base=load_generator("faces-64"), base_name="faces-64")
+    yield
+    for name in ("sketch", "art"):
+        (bundle / f"{name}.safetensors").unlink()
+
+
+def drawn_faces(before: Image, after: Image) -> list[bool]:
+    """For the left and the right face of `photo`, whether its nose is other."""
+    different = (np.asarray(before) != np.asarray(after)).any(-1)
+    return [bool(different[60, x]) for x in (40, 150)]
+
+
+@pytest.mark.usefixtures("styles")
+def test_toonify_draws_by_the_networks_of_the_package(photo: Path) -> None:
+    assert bundled_styles() == ["art", "sketch"]
+    before = open_photo(photo)
+    for style in bundled_styles():
+        way = {"op": "toonify", "style": style}
+        drawn, one, half = (run(way | more, work_on(before))[0] for more in ({}, {"face": 0}, {"strength": 0.5}))
+        assert drawn_faces(before, drawn) == [True, True] and drawn_faces(before, one) == [False, True]
+        studio = Studio()
+        assert half == studio.toonify(before, studio.artist(style), ToonConfig(strength=0.5)) != drawn
+    work = work_on(before, max_faces=1)
+    assert drawn_faces(before, run({"op": "toonify", "style": "sketch"}, work)[0]) == [False, True]
+    assert work.notes == ["1 of 2 faces are done, the largest"]
+
+
+@pytest.mark.usefixtures("styles")
+def test_a_whole_picture_is_drawn_also_without_faces() -> None:
+    empty = PIL.Image.new("RGB", (120, 90), (20, 60, 90))
+    way = {"op": "toonify", "style": "sketch"}
+    assert all(changed(empty, run({**way, "whole": True}, work_on(empty))[0]))
+    with pytest.raises(NoFaceError, match="no face found"):
+        run(way, work_on(empty))
+    with pytest.raises(InputError, match="art draws faces only"):
+        run({**way, "style": "art", "whole": True}, work_on(empty))
 
 
 def test_people_are_invented_and_can_be_stopped(bundle: Path) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "Request",
     "Stylize",
     "SwapFace",
+    "Toonify",
     "Work",
     "check",
 ]
@@ -85,9 +86,9 @@ class Work:
     def say(self, prefix: str) -> None:
         """Stages are not named after faces here."""
 
-    def crops(self, photo: Image, face: int | None) -> list[Crop]:
-        """Cut out the faces of a photo that are worked on."""
-        found, told = spare(self.studio.align(photo, face=face), self.trust)
+    def crops(self, photo: Image, face: int | None, *, size_px: int | None = None) -> list[Crop]:
+        """Cut out the faces of a photo that are worked on, at `size_px` or the network's side."""
+        found, told = spare(self.studio.align(photo, size_px=size_px, face=face), self.trust)
         self.notes += [told] if told else []
         return found
 
@@ -304,6 +305,38 @@ class Stylize(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Toonify(Request):
+    """Draw the faces of a photo, or one of them, in a style of the package; or the whole picture."""
+
+    style: str
+    strength: float = 1.0
+    face: int | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        from mien.app.artists import bundled_styles
+
+        _check_way("encoder", None, self.face)
+        if self.style not in (known := bundled_styles()):
+            raise InputError(f"no style named {self.style!r}", hint=f"known: {', '.join(known)}")
+        if not 0 <= self.strength <= 1:
+            raise InputError(f"strength is {self.strength:g}", hint="0 leaves the photo, 1 is the drawing")
+        if self.whole and self.face is not None:
+            raise InputError("a whole picture is more than one face", hint="leave out the face, or the whole picture")
+
+    def run(self, work: Work) -> list[Made]:
+        from mien.edits.toonify import ToonConfig, draw_whole, toonify
+
+        studio, photo = work.studio, work.pictures[0]
+        work(Step("toonify", 0, 1))
+        artist, config = studio.artist(self.style), ToonConfig(strength=self.strength, is_whole=self.whole)
+        if self.whole and not studio.detect(photo):
+            return [Made(draw_whole(artist, photo, config), Origin.CHANGED)]
+        crops = work.crops(photo, self.face, size_px=artist.size_px)
+        return [Made(toonify(photo, crops, artist, config), Origin.CHANGED)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generate(Request):
     """Invent people."""
 
@@ -333,6 +366,7 @@ REQUESTS: Mapping[str, type[Request]] = {
     "blend": BlendFaces,
     "morph": MorphFaces,
     "stylize": Stylize,
+    "toonify": Toonify,
     "generate": Generate,
 }
 """Name => kind of request; a capability of the studio becomes a job by a class here."""
