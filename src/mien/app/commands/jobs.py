@@ -12,7 +12,7 @@ from mien.app.options import Device, Network, Precision, Seed
 from mien.app.settings import DEFAULT_NETWORK, load_settings
 from mien.app.terminal.items import check_network
 from mien.app.terminal.screen import note
-from mien.errors import InputError
+from mien.errors import InputError, MienError
 
 if TYPE_CHECKING:
     from mien.app.jobs.queue import Queue
@@ -112,6 +112,21 @@ def show(job: Annotated[str, typer.Argument(help="Number, or its first digits.",
     status = queue.status(found.id)
     where = {"position": status.position, "left_s": status.left_s, "workers": status.num_workers}
     typer.echo(json.dumps(_row(found) | where | {"hint": found.hint, "notes": list(found.notes)}, indent=1))
+
+
+@jobs.command()
+def health(
+    workers: Annotated[int, typer.Option("--workers", min=0, help="How many must live at least.")] = 1,
+) -> None:
+    """Say that the queue answers and that workers live; for supervisors, which look at the exit code.
+
+    Example: mien jobs health
+    """
+    counts = _queue().counts()
+    if counts["workers"] < workers:
+        hint = "start `mien worker`, or wait until its networks are loaded"
+        raise MienError(f"{counts['workers']} of {workers} workers live", hint=hint)
+    typer.echo("  ".join(f"{name} {count}" for name, count in counts.items()))
 
 
 @jobs.command()
