@@ -1,4 +1,4 @@
-"""The image and the services: their files are sound; each service starts by its command, works and ends in good order."""
+"""The image and the services: their files are sound, and each service starts by its command, works, and ends well."""
 
 from __future__ import annotations
 
