@@ -30,9 +30,9 @@ import numpy as np
 import torch
 
 from mien.app.capabilities.networks import companion, pick_device
-from mien.app.commands.train import configured
 from mien.app.settings import DETECTOR, FACE_NET
 from mien.app.studio import Studio
+from mien.app.terminal.configured import configured
 from mien.app.terminal.screen import Bars, note
 from mien.atomic import write_text
 from mien.edits.attributes import EXPRESSION_PARTS, KEPT, SHIPPED, attributes_of, face_scorer

@@ -12,16 +12,11 @@ import torch
 from typer.testing import CliRunner
 
 from mien.app.cli import app
-from mien.app.commands.train import configured
 from mien.app.studio import Studio
 from mien.edits.attributes import SHIPPED
-from mien.edits.find import FindConfig
-from mien.errors import InputError
 from mien.nets.detector import Detector
 from mien.nets.features import FaceNet
 from mien.nets.stylegan2 import Generator
-from mien.training.encoder import EncoderConfig
-from mien.training.faces import FaceTrainConfig
 from mien.training.gan_step import PRESETS, GanConfig, GanTrainer
 from mien.weights.load import load_net, read_recipe, save_net
 
@@ -43,23 +38,6 @@ def faces(tmp_path: Path) -> Path:
     for radius in range(20, 36, 2):
         draw_photo((radius,)).crop((0, 10, 100, 110)).resize((16, 16)).save(folder / f"{radius}.png")
     return folder
-
-
-def test_settings_are_read_by_their_type() -> None:
-    assert configured(EncoderConfig, ["num_steps=7", "lr=0.5", "precision=fp32"]) == EncoderConfig(
-        num_steps=7, lr=0.5, precision="fp32"
-    )
-    assert configured(FaceTrainConfig, ["channels=1,2", "num_blocks=0,1", "use_compile=true"]) == FaceTrainConfig(
-        channels=(1, 2), num_blocks=(0, 1), use_compile=True
-    )
-    for text, message in [("beard=1", "no setting named 'beard'"), ("num_samples=x", "does not fit num_samples")]:
-        with pytest.raises(InputError, match=message):
-            configured(FindConfig, [text])
-    for text in ("lr=inf", "lr=nan"):
-        with pytest.raises(InputError, match="does not fit lr"):
-            configured(EncoderConfig, [text])
-    with pytest.raises(InputError, match="no setting named 'terms'"):
-        configured(EncoderConfig, ["terms=1"])
 
 
 def test_dry_run_prints_the_settings_and_does_nothing(tmp_path: Path) -> None:

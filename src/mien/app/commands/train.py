@@ -2,99 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.options import Device, Network, PresetPrecision, PresetSeed, Track
+from mien.app.commands.runs import Run, Training, preset_of
+from mien.app.options import Network
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, FACE_NET
-from mien.app.terminal.items import check_out
-from mien.app.terminal.screen import Bars
-from mien.errors import InputError
-from mien.report import Sink, Step
+from mien.app.terminal.spread import spread
 
 if TYPE_CHECKING:
     from mien.nets.features import FaceNet
-    from mien.training.data import PictureSet
     from mien.training.gan import Beginning
 
-__all__ = ["app", "configured"]
+__all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks that mien ships, or your own.")
 
-Config = TypeVar("Config")
 Data = Annotated[Path, typer.Option("--data", help="Zip or folder of FFHQ-aligned faces, with a .csv beside it.")]
-RunDir = Annotated[Path, typer.Option("--run-dir", help="Folder of the run; the same one goes on with it.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting, say num_steps=500.", metavar="NAME=X")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")]
-OutFile = Annotated[Path | None, typer.Option("--out", help="Weights to write; default: in the run's folder.")]
-
-
-def _finite(text: str) -> float:
-    """Read a number that is neither infinite nor none at all."""
-    if not math.isfinite(value := float(text)):
-        raise ValueError(text)
-    return value
-
-
-READERS: Mapping[Any, Callable[[str], Any]] = {
-    bool: lambda text: {"true": True, "false": False}[text.lower()],
-    int: int,
-    float: _finite,
-    str: str,
-    tuple[int, ...]: lambda text: tuple(int(part) for part in text.split(",")),
-}
-
-
-def configured(kind: type[Config], texts: list[str] | None, *, preset: Config | None = None) -> Config:
-    """Make a settings object from a preset (or its defaults) and what `--set` was given.
-
-    Raises:
-        InputError: an unknown name, or a value of the wrong kind.
-    """
-    hints = get_type_hints(kind)
-    known = {f.name: f.default for f in fields(kind) if hints[f.name] in READERS}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for text in texts or []:
-        name, _, value = text.partition("=")
-        if name not in known:
-            raise InputError(f"no setting named {name!r}", hint=f"known: {', '.join(known)}")
-        try:
-            values[name] = READERS[hints[name]](value)
-        except (ValueError, KeyError):
-            raise InputError(f"{text!r} does not fit {name}", hint=f"its default is {name}={known[name]}") from None
-    return replace(preset, **values) if preset is not None else kind(**values)  # type: ignore[type-var]
-
-
-def _settings(
-    kind: type[Config],
-    texts: list[str] | None,
-    *,
-    seed: int | None,
-    precision: str | None = None,
-    preset: Config | None = None,
-) -> Config:
-    """Settings from `--set`, over which `--seed` and `--precision` go where they were given."""
-    given = {name: value for name, value in (("seed", seed), ("precision", precision)) if value is not None}
-    return configured(kind, [*(texts or []), *(f"{name}={value}" for name, value in given.items())], preset=preset)
-
-
-def _shown(config: Any, dry_run: bool) -> None:
-    if dry_run:
-        typer.echo(json.dumps(asdict(config), indent=1))
-        raise typer.Exit
-
-
-def _pictures(data: Path, size_px: int, run_dir: Path) -> tuple[PictureSet, PictureSet]:
-    from mien.training.data import load_pictures, split_people
-
-    return split_people(load_pictures(data, size_px=size_px, cache=run_dir.parent / "cache"))
 
 
 def _face_net() -> FaceNet | None:
@@ -102,22 +28,6 @@ def _face_net() -> FaceNet | None:
     from mien.weights.load import bundled_names, load_net
 
     return load_net(FACE_NET, FaceNet) if FACE_NET in bundled_names() else None
-
-
-def _out(out: Path | None, run_dir: Path, name: str) -> Path:
-    path = out or run_dir / f"{name}.safetensors"
-    check_out(path, suffix=".safetensors")
-    return path
-
-
-def _facts(config: Any, run_dir: Path, sources: Sequence[Path], **facts: Any) -> dict[str, Any]:
-    """What the header of a network that a run made is to say."""
-    from mien.training.provenance import provenance
-    from mien.training.resume import read_options
-
-    options = read_options(run_dir)
-    run = {"data_sha256": options["data"], "pictures": options["pictures"]}
-    return provenance(config, sources, **run, **facts)
 
 
 def _beginning(network: str | None) -> Beginning | None:
@@ -140,32 +50,11 @@ def _beginning(network: str | None) -> Beginning | None:
     )
 
 
-@contextmanager
-def _told(
-    places: list[str] | None, name: str, run_dir: Path, config: Any, sources: Sequence[Path], out: Path
-) -> Iterator[Sink]:
-    """Yield the sink of a training: bars, and the places to track it in, which get the results at its end."""
-    from mien.track import About, follow, tee
-    from mien.training.provenance import commit
-    from mien.training.resume import OPTIONS
-
-    facts = {"commit": commit(), **_digests(sources)} if places else {}
-    with Bars() as bars, follow(places or [], About(name, run_dir, asdict(config), facts)) as tell:
-        yield tee(bars, tell)
-        results = {"weights": out, "card": out.with_suffix(".md"), "settings": run_dir / OPTIONS}
-        tell(Step(name, 1, 1, files={kind: path for kind, path in results.items() if path.is_file()}))
-
-
-def _digests(sources: Sequence[Path]) -> dict[str, str]:
-    from mien.training.data import source_digest
-
-    return {f"data.{path.name}": source_digest(path) for path in sources if path.exists()}
-
-
 @app.command()
+@spread
 def gan(
     data: Data,
-    run_dir: RunDir,
+    run: Training,
     preset: Annotated[
         str, typer.Option("--preset", help="Settings to begin from, by the network's name.")
     ] = DEFAULT_NETWORK,
@@ -173,13 +62,6 @@ def gan(
         str | None,
         typer.Option("--from", help="Generator to begin with, beside it its discriminator; a smaller one grows."),
     ] = None,
-    settings: Settings = None,
-    out: OutFile = None,
-    device: Device = "auto",
-    precision: PresetPrecision = None,
-    seed: PresetSeed = None,
-    track: Track = None,
-    dry_run: DryRun = False,
 ) -> None:
     """Train a generator (StyleGAN2 with ADA).
 
@@ -189,35 +71,28 @@ def gan(
     from mien.training.gan import train_on_people
     from mien.training.gan_step import PRESETS, GanConfig
     from mien.training.ranks import own_device
-    from mien.weights.load import save_net
 
-    if preset not in PRESETS:
-        raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(PRESETS)}")
-    config = _settings(GanConfig, settings, preset=PRESETS[preset], precision=precision, seed=seed)
-    _shown(config, dry_run)
-    path = _out(out, run_dir, "generator")
-    people, held_out = _pictures(data, config.img_resolution, run_dir)
-    with _told(track, "gan", run_dir, config, [data], path) as tell:
+    plan = run.plan("gan", GanConfig, result="generator", preset=preset_of(PRESETS, preset))
+    people, held_out = run.people(data, plan.config.img_resolution)
+    with plan.following(data) as made:
         G = train_on_people(
-            config,
+            plan.config,
             people,
             held_out,
-            run_dir,
-            tell,
+            run.run_dir,
+            made.tell,
             face_net=_face_net(),
             start=_beginning(begin),
-            device=own_device(str(pick_device(device))),
+            device=own_device(str(pick_device(run.device))),
         )
-        save_net(G, path, provenance=_facts(config, run_dir, [data], kimg=config.kimg), use_half=True)
-    typer.echo(path)
+        made.save(G, kimg=plan.config.kimg)
 
 
 @app.command()
+@spread
 def adapt(
     data: Annotated[Path, typer.Option("--data", help="Zip or folder of drawn faces, FFHQ-aligned; 100 to 1,000.")],
-    run_dir: Annotated[
-        Path, typer.Option("--run-dir", "--outdir", help="Folder of the run; the same one goes on with it.")
-    ],
+    run: Training,
     begin: Annotated[
         str, typer.Option("--from", help="Generator to begin with; its discriminator is found in or beside its file.")
     ] = DEFAULT_NETWORK,
@@ -228,13 +103,6 @@ def adapt(
     difference: Annotated[
         str | None, typer.Option("--difference", help="Save as a difference to --from: int8, fp16 or exact.")
     ] = None,
-    settings: Settings = None,
-    out: OutFile = None,
-    device: Device = "auto",
-    precision: PresetPrecision = None,
-    seed: PresetSeed = None,
-    track: Track = None,
-    dry_run: DryRun = False,
 ) -> None:
     """Teach a generator of faces to draw, from a small set: ADA, frozen mapping, snapshots, warning signs.
 
@@ -246,81 +114,52 @@ def adapt(
     from mien.weights.delta import check_coding, save_difference
     from mien.weights.load import find_weights, load_generator, save_generator, weights_digest
 
-    if preset not in ADAPT_PRESETS:
-        raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(ADAPT_PRESETS)}")
-    chosen = [*(settings or []), *([] if where is None else [f"where={where}"])]
-    config = _settings(AdaptConfig, chosen, preset=ADAPT_PRESETS[preset], precision=precision, seed=seed)
-    _shown(config, dry_run)
-    path = _out(out, run_dir, "generator")
+    more = [] if where is None else [f"where={where}"]
+    plan = run.plan("adapt", AdaptConfig, result="generator", preset=preset_of(ADAPT_PRESETS, preset), more=more)
     network = find_weights(begin)
     if difference is not None:
         check_coding(difference, network)
     G = load_generator(network)
-    drawings = load_pictures(data, size_px=G.img_resolution, cache=run_dir.parent / "cache")
+    drawings = load_pictures(data, size_px=G.img_resolution, cache=run.cache)
     D = find_discriminator(network, companion(network, "discriminator"))
-    with _told(track, "adapt", run_dir, config, [data, network], path) as tell:
-        found = adapt(config, G, drawings, run_dir, tell, D=D, face_net=_face_net(), device=pick_device(device))
+    place, face_net = pick_device(run.device), _face_net()
+    with plan.following(data, network) as made:
+        found = adapt(plan.config, G, drawings, run.run_dir, made.tell, D=D, face_net=face_net, device=place)
         known = {"base": network.stem, "network": weights_digest(network), "score": dict(found.score)}
-        facts = _facts(config, run_dir, [data, network], kimg=found.score["kimg"], **known)
+        facts = made.facts(kimg=found.score["kimg"], **known)
         if difference is None:
-            save_generator(found.G, path, provenance=facts, use_half=True)
+            save_generator(found.G, plan.path, provenance=facts, use_half=True)
         else:
-            save_difference(found.G, path, base=G, base_name=network.stem, coding=difference, provenance=facts)
-    typer.echo(path)
+            save_difference(found.G, plan.path, base=G, base_name=network.stem, coding=difference, provenance=facts)
 
 
 @app.command()
-def encoder(
-    data: Data,
-    run_dir: RunDir,
-    network: Network = DEFAULT_NETWORK,
-    settings: Settings = None,
-    out: OutFile = None,
-    device: Device = "auto",
-    precision: PresetPrecision = None,
-    seed: PresetSeed = None,
-    track: Track = None,
-    dry_run: DryRun = False,
-) -> None:
+@spread
+def encoder(data: Data, run: Training, network: Network = DEFAULT_NETWORK) -> None:
     """Train an encoder for a generator; lay it beside the generator as encoder-<its name>.safetensors to use it.
 
     Example: mien train encoder --data faces128.zip --run-dir runs/encoder --network my.safetensors
     """
     from mien.app.studio import Studio
     from mien.training.encoder import EncoderConfig, train_encoder
-    from mien.weights.load import save_net
 
-    config = _settings(EncoderConfig, settings, precision=precision, seed=seed)
-    _shown(config, dry_run)
-    path = _out(out, run_dir, "encoder")
-    studio = Studio(network, device=device)
-    people, _ = _pictures(data, studio.G.img_resolution, run_dir)
-    face_net = _face_net()
-    with _told(track, "encoder", run_dir, config, [data, studio.network], path) as tell:
-        E = train_encoder(
-            config, studio.G, people, run_dir, tell, face_model=None if face_net is None else face_net.to(studio.device)
-        )
-        facts = _facts(config, run_dir, [data, studio.network], steps=config.num_steps, network=studio.digest)
-        save_net(E, path, provenance=facts, use_half=True)
-    typer.echo(path)
+    plan = run.plan("encoder", EncoderConfig, result="encoder")
+    studio, face_net = Studio(network, device=run.device), _face_net()
+    people, _ = run.people(data, studio.G.img_resolution)
+    face_model = None if face_net is None else face_net.to(studio.device)
+    with plan.following(data, studio.network) as made:
+        E = train_encoder(plan.config, studio.G, people, run.run_dir, made.tell, face_model=face_model)
+        made.save(E, steps=plan.config.num_steps, network=studio.digest)
 
 
 @app.command()
+@spread
 def pix2pix(
     pairs: Annotated[Path, typer.Option("--pairs", help="Folder that `mien pairs make` wrote.")],
-    run_dir: Annotated[
-        Path, typer.Option("--run-dir", "--outdir", help="Folder of the run; the same one goes on with it.")
-    ],
+    run: Training,
     preset: Annotated[
         str, typer.Option("--preset", help="student (ours, quick) or pix2pix (as published).")
     ] = "student",
-    settings: Settings = None,
-    out: OutFile = None,
-    device: Device = "auto",
-    precision: PresetPrecision = None,
-    seed: PresetSeed = None,
-    track: Track = None,
-    dry_run: DryRun = False,
 ) -> None:
     """Teach one network to draw people at once, from pairs of people and drawings; `mien toonify` uses it.
 
@@ -329,36 +168,24 @@ def pix2pix(
     from mien.app.capabilities.networks import pick_device
     from mien.training.distill import DISTILL_PRESETS, DistillConfig, distill
     from mien.training.pair_set import load_pairs
-    from mien.weights.load import save_net
 
-    if preset not in DISTILL_PRESETS:
-        raise InputError(f"no preset named {preset!r}", hint=f"known: {', '.join(DISTILL_PRESETS)}")
-    config = _settings(DistillConfig, settings, preset=DISTILL_PRESETS[preset], precision=precision, seed=seed)
-    _shown(config, dry_run)
-    path = _out(out, run_dir, preset)
+    plan = run.plan("distill", DistillConfig, result=preset, preset=preset_of(DISTILL_PRESETS, preset))
     shown = load_pairs(pairs)
     held = load_pairs(pairs, "val") if any(pairs.glob("val-*.tar")) else None
-    place, face_net = pick_device(device), _face_net()
-    with _told(track, "distill", run_dir, config, [], path) as tell:
-        net = distill(config, shown, run_dir, tell, held=held, face_net=face_net, device=place)
-        facts = _facts(config, run_dir, [], kimg=config.kimg, img_resolution=shown.side_px, made_by=shown.made_by)
-        save_net(net, path, provenance=facts, use_half=True)
-    typer.echo(path)
+    place, face_net = pick_device(run.device), _face_net()
+    with plan.following() as made:
+        net = distill(plan.config, shown, run.run_dir, made.tell, held=held, face_net=face_net, device=place)
+        made.save(net, kimg=plan.config.kimg, img_resolution=shown.side_px, made_by=shown.made_by)
 
 
 @app.command()
+@spread
 def directions(
-    run_dir: RunDir,
+    run: Run,
     network: Network = DEFAULT_NETWORK,
     data: Annotated[
         Path | None, typer.Option("--data", help="Faces whose codes, by the encoder, take the place of samples.")
     ] = None,
-    settings: Settings = None,
-    out: OutFile = None,
-    device: Device = "auto",
-    seed: PresetSeed = None,
-    track: Track = None,
-    dry_run: DryRun = False,
 ) -> None:
     """Find smile, age, yaw and more in a generator; beside it, as directions-<its name>.safetensors, they are used.
 
@@ -371,37 +198,28 @@ def directions(
     from mien.edits.find import FindConfig, find_directions
     from mien.training.provenance import provenance
 
-    config = _settings(FindConfig, settings, seed=seed)
-    _shown(config, dry_run)
-    path = _out(out, run_dir, "directions")
-    studio = Studio(network, device=device)
+    plan = run.plan("directions", FindConfig, result="directions")
+    studio = Studio(network, device=run.device)
     assert studio.face_net is not None
     codes, sources = None, [studio.network]
     if data is not None:
-        people, _ = _pictures(data, studio.G.img_resolution, run_dir)
-        codes = studio.encode_pixels(people.pixels[: config.num_samples])
+        people, _ = run.people(data, studio.G.img_resolution)
+        codes = studio.encode_pixels(people.pixels[: plan.config.num_samples])
         sources = [data, studio.network, companion(studio.network, "encoder")]
     scorer = face_scorer(studio.face_net)
-    with _told(track, "directions", run_dir, config, sources, path) as tell:
+    with plan.following(*sources) as made:
         found = find_directions(
-            studio.G, scorer, SHIPPED, codes=codes, config=config, network=studio.digest, on_step=tell
+            studio.G, scorer, SHIPPED, codes=codes, config=plan.config, network=studio.digest, on_step=made.tell
         )
-        save_directions(found.with_provenance(provenance(config, sources)), path)
-    typer.echo(path)
+        save_directions(found.with_provenance(provenance(plan.config, sources)), plan.path)
 
 
 @app.command()
+@spread
 def faces(
     data: Data,
     ages: Annotated[Path, typer.Option("--ages", help="Zip of tight face crops with a .csv of ages and genders.")],
-    run_dir: RunDir,
-    settings: Settings = None,
-    out: OutFile = None,
-    device: Device = "auto",
-    precision: PresetPrecision = None,
-    seed: PresetSeed = None,
-    track: Track = None,
-    dry_run: DryRun = False,
+    run: Training,
 ) -> None:
     """Train the face network: identity, pose, expression, age, gender.
 
@@ -409,36 +227,26 @@ def faces(
     """
     from mien.app.capabilities.networks import pick_device
     from mien.training.faces import FaceTrainConfig, train_faces
-    from mien.weights.load import save_net
 
-    config = _settings(FaceTrainConfig, settings, precision=precision, seed=seed)
-    _shown(config, dry_run)
-    path = _out(out, run_dir, FACE_NET)
-    with _told(track, "faces", run_dir, config, [data, ages], path) as tell:
+    plan, device = run.plan("faces", FaceTrainConfig, result=FACE_NET), pick_device(run.device)
+    with plan.following(data, ages) as made:
         net = train_faces(
-            config,
+            plan.config,
             faces=data,
             ages=ages,
-            run_dir=run_dir,
-            cache=run_dir.parent / "cache",
-            device=pick_device(device),
-            on_step=tell,
+            run_dir=run.run_dir,
+            cache=run.cache,
+            device=device,
+            on_step=made.tell,
         )
-        save_net(net, path, provenance=_facts(config, run_dir, [data, ages], steps=config.num_steps), use_half=True)
-    typer.echo(path)
+        made.save(net, steps=plan.config.num_steps)
 
 
 @app.command()
+@spread
 def detector(
     data: Annotated[Path, typer.Option("--data", help="Zip of whole photos with a .csv of boxes and points.")],
-    run_dir: RunDir,
-    settings: Settings = None,
-    out: OutFile = None,
-    device: Device = "auto",
-    precision: PresetPrecision = None,
-    seed: PresetSeed = None,
-    track: Track = None,
-    dry_run: DryRun = False,
+    run: Training,
 ) -> None:
     """Train the face detector.
 
@@ -446,13 +254,8 @@ def detector(
     """
     from mien.app.capabilities.networks import pick_device
     from mien.training.detector import DetectorConfig, train
-    from mien.weights.load import save_net
 
-    config = _settings(DetectorConfig, settings, precision=precision, seed=seed)
-    _shown(config, dry_run)
-    path = _out(out, run_dir, DETECTOR)
-    with _told(track, "detector", run_dir, config, [data], path) as tell:
-        net = train(config, data, run_dir, tell, device=pick_device(device))
-        facts = _facts(config, run_dir, [data], steps=[config.num_steps, config.num_refiner_steps])
-        save_net(net, path, provenance=facts, use_half=True)
-    typer.echo(path)
+    plan, device = run.plan("detector", DetectorConfig, result=DETECTOR), pick_device(run.device)
+    with plan.following(data) as made:
+        net = train(plan.config, data, run.run_dir, made.tell, device=device)
+        made.save(net, steps=[plan.config.num_steps, plan.config.num_refiner_steps])
