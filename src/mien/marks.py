@@ -2,7 +2,8 @@
 
 The packet is a constant of its kind, so that the same pixels stay the same bytes.
 
-Source: IPTC Photo Metadata Standard 2025.1, Digital Source Type; ISO 16684-1 (XMP); PNG, keyword XML:com.adobe.xmp.
+Source: IPTC Photo Metadata Standard 2025.1, Digital Source Type; ISO 16684-1 (XMP); PNG, keyword
+XML:com.adobe.xmp; MP4, ISO 14496-12, box uuid, and XMP Specification Part 3, Sec. 1.2.7.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from enum import StrEnum
 
 from PIL.PngImagePlugin import PngInfo
 
-__all__ = ["Origin", "png_info", "xmp_packet"]
+__all__ = ["Origin", "mp4_box", "png_info", "xmp_packet"]
 
 VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 PNG_KEYWORD = "XML:com.adobe.xmp"
+MP4_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
 class Origin(StrEnum):
@@ -64,3 +66,9 @@ def png_info(origin: Origin | None) -> PngInfo | None:
     info = PngInfo()
     info.add_itxt(PNG_KEYWORD, xmp_packet(origin).decode())
     return info
+
+
+def mp4_box(origin: Origin) -> bytes:
+    """Return the box that, at the end of an MP4, tells an origin; players pass over it."""
+    packet = xmp_packet(origin)
+    return (8 + len(MP4_UUID) + len(packet)).to_bytes(4, "big") + b"uuid" + MP4_UUID + packet

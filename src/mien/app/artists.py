@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mien.edits.toonify import Artist
 from mien.errors import InputError
+from mien.images import resize
 from mien.latents import truncate
 from mien.nets.precision import exact_float32
 from mien.weights.engine import FACTS, ExportedTranslator
@@ -18,7 +19,7 @@ from mien.weights.load import bundled_names, find_weights, load_generator, load_
 if TYPE_CHECKING:
     from mien.app.capabilities.codes import Codes
 
-__all__ = ["bundled_styles", "drawing_side", "find_artist"]
+__all__ = ["adapted_styles", "bundled_styles", "drawing_side", "draws_anything", "find_artist"]
 
 DRAWING_NETS = ("student.Student", "pix2pix.UnetGenerator", "animegan.AnimeGenerator")
 SIDE_PX = {"pix2pix.UnetGenerator": 256, "animegan.AnimeGenerator": 512}  # of faces, where a file does not say
@@ -44,13 +45,23 @@ def drawing_side(path: Path) -> int | None:
 
 def bundled_styles() -> list[str]:
     """Return the names of the networks in the package that draw faces; doors offer these and no files."""
+    adapted = adapted_styles()
+    return [name for name in bundled_names() if name in adapted or read_recipe(find_weights(name)).net in DRAWING_NETS]
 
-    def draws(name: str) -> bool:
+
+def adapted_styles() -> list[str]:
+    """Return those of them that are generators, adapted from another one of the package."""
+
+    def is_adapted(name: str) -> bool:
         recipe = read_recipe(find_weights(name))
-        is_adapted = recipe.net.endswith(".Generator") and bool(recipe.base)
-        return is_adapted or recipe.net in DRAWING_NETS
+        return recipe.net.endswith(".Generator") and bool(recipe.base)
 
-    return [name for name in bundled_names() if draws(name)]
+    return [name for name in bundled_names() if is_adapted(name)]
+
+
+def draws_anything(style: str) -> bool:
+    """Say whether a style draws whole pictures, too."""
+    return read_recipe(find_weights(style)).net in FREE_NETS
 
 
 def find_artist(studio: Codes, style: str) -> Artist:
@@ -98,7 +109,8 @@ def _by_codes(studio: Codes, path: Path) -> Artist:
 
     def draw(img: Tensor) -> Tensor:
         with torch.no_grad(), exact_float32(studio.dtype == torch.float32):
-            w = studio.encode(img).mean(dim=1, keepdim=True)
+            seen = resize(img, studio.G.img_resolution).clamp(-1, 1)
+            w = studio.encode(seen).mean(dim=1, keepdim=True)
             return other.synthesis(truncate(w, studio.G.w_avg, PSI).expand(-1, other.num_ws, -1), noise_mode="const")
 
-    return Artist(path.stem, studio.G.img_resolution, draw)
+    return Artist(path.stem, other.img_resolution, draw)

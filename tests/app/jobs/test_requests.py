@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +19,19 @@ from typer.testing import CliRunner
 
 from mien.app.artists import bundled_styles
 from mien.app.cli import app
+from mien.app.jobs.drawings import Generate
 from mien.app.jobs.queue import Queue, open_queue
-from mien.app.jobs.requests import Generate, Work, check
-from mien.app.settings import JobSettings, TrustSettings
+from mien.app.jobs.requests import check
+from mien.app.jobs.work import Work
+from mien.app.settings import JobSettings, MarkSettings, TrustSettings
 from mien.app.studio import Studio
 from mien.edits.toonify import ToonConfig
 from mien.errors import Cancelled, InputError, NoFaceError
 from mien.images import open_photo
-from mien.marks import Origin
+from mien.marks import Origin, mp4_box
 from mien.nets.student import Student
 from mien.report import Step
+from mien.video import clip_info
 from mien.weights.delta import save_difference
 from mien.weights.load import load_generator, save_net
 
@@ -52,6 +58,9 @@ CHANGE: dict[str, Any] = {"op": "change", "operations": [EDIT], "method": "encod
         ({"op": "morph"}, 2, "morph"),
         ({"op": "stylize", "size": 64}, 3, "stylize"),
         ({"op": "toonify", "style": "drawn-64"}, 1, "toonify"),
+        ({"op": "morph", "video": True, "frames": 200}, 4, "morph"),
+        ({"op": "sweep", "style": "drawn-64"}, 0, "sweep"),
+        ({"op": "lab"}, 6, "lab"),
     ],
 )
 def test_labels(request_: dict[str, Any], num: int, label: str) -> None:
@@ -84,6 +93,12 @@ def test_labels(request_: dict[str, Any], num: int, label: str) -> None:
         ({"op": "stylize", "preset": "x"}, 2, "no preset named 'x'"),
         ({"op": "stylize", "size": 9999}, 2, "a size of 9999 px"),
         ({"op": "stylize", "colours": "red"}, 2, "red"),
+        ({"op": "morph", "video": True, "frames": 9999}, 2, "9999 pictures of a way"),
+        ({"op": "sweep", "style": "faces-64"}, 0, "no generator named 'faces-64'"),
+        ({"op": "sweep", "style": "drawn-64", "seeds": [1]}, 0, "a sweep needs two seeds"),
+        ({"op": "sweep", "style": "drawn-64", "seeds": list(range(7))}, 0, "7 people"),
+        ({"op": "lab", "edit_steps": 0}, 1, "0 steps of an edit"),
+        ({"op": "lab"}, 7, "7 pictures for lab"),
         ({"op": "toonify"}, 1, "has no style"),
         ({"op": "toonify", "style": "/etc/passwd"}, 1, "no style named '/etc/passwd'"),
         ({"op": "toonify", "style": "faces-64"}, 1, "no style named 'faces-64'"),
@@ -216,6 +231,45 @@ def test_a_morph_begins_and_ends_with_its_people(bundle: Path, photo: Path) -> N
     assert there.shape == back.shape == (44, 44, 3)
     np.testing.assert_array_equal(there[4:20, 4:20], back[24:40, 24:40])
     assert (there[4:20, 4:20] != there[24:40, 24:40]).any()
+
+
+def test_a_morph_as_a_video_walks_through_everybody(bundle: Path, photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra video")
+    before = open_photo(photo)
+    way = {"op": "morph", "video": True, "frames": 12, "face": 1, "method": "encoder"}
+    work = work_on(before, bluer(before), before)
+    seen: list[Step] = []
+    work.on_step = seen.append
+    (film,) = check(way, 3).run(work)
+    data = film.file(MarkSettings(visible=True))
+    assert data.endswith(mp4_box(Origin.INVENTED)) and seen[-1] == Step("frames", 12, 12)
+    (tmp_path / "film.mp4").write_bytes(data)
+    assert (clip_info(tmp_path / "film.mp4").num_frames, clip_info(tmp_path / "film.mp4").size) == (12, (256, 256))
+    with pytest.raises(InputError, match="3 people on one way"):
+        check({"op": "morph", "method": "encoder"}, 3).run(work)
+
+
+@pytest.mark.slow
+def test_a_lab_report_is_packed(bundle: Path, photo: Path) -> None:
+    before = open_photo(photo)
+    work = work_on(before, bluer(before), PIL.Image.new("RGB", (120, 90), "grey"))
+    (packed,) = check({"op": "lab", "edit_steps": 1}, 3).run(work)
+    with zipfile.ZipFile(io.BytesIO(packed.file(MarkSettings()))) as archive:
+        names, page = archive.namelist(), archive.read("report/index.html").decode()
+        figure = archive.read("report/figures/swaps.png")
+    assert "report/report.json" in names and not any(name.endswith(".mien") for name in names)
+    shown = re.findall(r'(?:src|href)="([^"#:]+)"', page)
+    assert shown and {f"report/{name}" for name in shown} <= set(names), "the page shows nothing that is not there"
+    assert "person A" in page and "person C" in page and b"TrainedAlgorithmicMedia" in figure
+
+
+@pytest.mark.usefixtures("styles")
+def test_a_sweep_is_one_figure() -> None:
+    work = work_on()
+    (figure,) = check({"op": "sweep", "style": "art", "seeds": [1, 2]}, 0).run(work)
+    assert min(figure.image.size) > 500
+    with pytest.raises(InputError, match="no generator named 'sketch'"):
+        check({"op": "sweep", "style": "sketch"}, 0)
 
 
 @pytest.fixture

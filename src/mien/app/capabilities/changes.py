@@ -10,7 +10,7 @@ from typing import Any
 import PIL.Image
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.app.capabilities.codes import Codes
 from mien.app.capabilities.networks import in_precision
@@ -20,6 +20,7 @@ from mien.edits.expression import MOVING, ExpressionConfig, along, express, read
 from mien.edits.lab_swap import lab_swap
 from mien.edits.style import decode, restyle
 from mien.edits.swap import Swap, SwapConfig, SwapMeans, attribute_moves, swap
+from mien.edits.sweep import Sweep, SweepConfig, sweep
 from mien.errors import InputError
 from mien.inversion.code import Inversion
 from mien.inversion.invert import RowMove
@@ -28,6 +29,7 @@ from mien.latents import mix
 from mien.nets.features import EXPRESSIONS, FaceNet
 from mien.nets.generator import Generator
 from mien.report import Sink, ignore
+from mien.weights.load import find_weights, load_generator
 
 __all__ = ["Changes"]
 
@@ -163,6 +165,17 @@ class Changes(Codes):
         options: dict[str, Any] = dict(means=self.swap_means, config=config, on_step=on_step)
         found = swap(self.G, sources, source_img.to(self.device), targets, target_img.to(self.device), **options)
         return [replace(one, code=replace(one.code, network=self.digest, method="swap")) for one in found]
+
+    @in_precision
+    def sweep(self, style: str, config: SweepConfig | None = None, *, on_step: Sink = ignore) -> Sweep:
+        """Blend an adapted generator, by name or file, into the studio's in many ways; see `mien.edits.sweep`.
+
+        Raises:
+            InputError: it is not related to the studio's.
+        """
+        other = load_generator(find_weights(style))
+        assert isinstance(other, nn.Module)
+        return sweep(self.G, {style: other.to(self.device)}, self._reader(), config, on_step=on_step)
 
     @in_precision
     def lab_swap(

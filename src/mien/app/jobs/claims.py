@@ -220,7 +220,7 @@ class Claims:
                 job = replace(job, state=State.QUEUED, worker="", lease_s=0.0, not_before_s=self._now() + wait_s)
                 table.put(job)
                 return job
-            return self._end(table, job, State.FAILED, message=err.message, hint=err.hint)
+            return self._end(table, job, State.FAILED, error=type(err).__name__, message=err.message, hint=err.hint)
 
         job = self._store.run(change, patience_s=self._settings.lease_s)
         if job.state.is_over:

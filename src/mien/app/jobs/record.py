@@ -102,6 +102,7 @@ class Job:
         is_cancelling: the worker will stop between two steps.
         stage: of the work; `done` of `total` steps.
         preview: digest of a picture that shows how it grows.
+        error: class of what made it fail, for doors that speak another language.
         message: why it failed, in words for the user.
         hint: what to do about it.
         notes: what the user should know of the result.
@@ -132,6 +133,7 @@ class Job:
     total: int = 0
     preview: str = ""
     results: tuple[str, ...] = ()
+    error: str = ""
     message: str = ""
     hint: str = ""
     notes: tuple[str, ...] = ()

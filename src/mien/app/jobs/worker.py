@@ -203,9 +203,10 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
         queue: that keeps the pictures.
         settings: bounds on what comes in, marks on what goes out.
     """
-    from mien.app.jobs.requests import Work, check
+    from mien.app.jobs.requests import check
     from mien.app.jobs.together import SharedStudio
-    from mien.app.trust.gate import admit, load_block_list, seal
+    from mien.app.jobs.work import Work
+    from mien.app.trust.gate import admit, load_block_list
 
     blocked = load_block_list(settings.trust.block_list)
     scratch = _scratch(settings)
@@ -220,7 +221,7 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
             work = Work(studio, pictures, on_step, settings.trust, preview)
             with studio.using() if isinstance(studio, SharedStudio) else nullcontext():
                 made = request.run(work)
-        return [seal(one.image, one.origin, settings.marks) for one in made], work.notes
+        return [one.file(settings.marks) for one in made], work.notes
 
     return run
 

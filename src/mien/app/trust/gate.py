@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +23,21 @@ from PIL.Image import Image
 from mien.app.settings import MarkSettings, TrustSettings
 from mien.app.trust.sandbox import decode_apart
 from mien.errors import InputError, UnsupportedFileError
-from mien.marks import Origin, png_info, xmp_packet
+from mien.marks import Origin, mp4_box, png_info, xmp_packet
+from mien.video import save_mp4
 
-__all__ = ["CONSENT", "FORMATS", "BlockList", "BlockedError", "admit", "load_block_list", "looks_of", "seal", "spare"]
+__all__ = [
+    "CONSENT",
+    "FORMATS",
+    "BlockList",
+    "BlockedError",
+    "admit",
+    "load_block_list",
+    "looks_of",
+    "seal",
+    "seal_clip",
+    "spare",
+]
 
 CONSENT = {
     "en": "Send pictures of yourself, or of people who agreed to it. Results are marked as changed by a machine.",
@@ -234,3 +247,28 @@ def seal(image: Image, origin: Origin, settings: MarkSettings, *, kind: str = "p
     from mien.app.trust.credentials import sign
 
     return sign(file.getvalue(), f"image/{kind}", origin, settings)
+
+
+def seal_clip(frames: Iterable[Image], origin: Origin, settings: MarkSettings, *, fps: float) -> bytes:
+    """Return pictures as an MP4 that a door sends: marked as made by a machine, and signed where the operator can.
+
+    Args:
+        frames: RGB, of one size.
+        origin: who made the pixels.
+        settings: of visible letters and of the signature.
+        fps: pictures a second.
+
+    Raises:
+        InputError: no pictures, or a certificate that does not fit.
+        MissingExtraError: the extra `video` is not installed, or `c2pa` with a certificate.
+    """
+    shown = (_with_letters(frame, settings.visible_text) if settings.visible else frame for frame in frames)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        save_mp4(shown, path, fps=fps)
+        marked = path.read_bytes() + mp4_box(origin)
+    if settings.c2pa_certificate is None:
+        return marked
+    from mien.app.trust.credentials import sign
+
+    return sign(marked, "video/mp4", origin, settings)

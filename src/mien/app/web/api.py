@@ -7,6 +7,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from pydantic import BaseModel
 
@@ -20,7 +21,7 @@ from mien.errors import InputError, MienError, UnsupportedFileError
 
 __all__ = ["JobState", "Problem", "add_api"]
 
-TYPES = {b"\x89PNG": "image/png"}
+TYPES = ((0, b"\x89PNG", "image/png"), (0, b"PK\3\4", "application/zip"), (4, b"ftyp", "video/mp4"))
 
 
 class JobState(BaseModel):
@@ -89,6 +90,11 @@ def add_api(service: FastAPI, queue: Queue, settings: Settings) -> None:
     def tell(_request: Request, err: MienError) -> JSONResponse:
         return JSONResponse({"error": err.message, "hint": err.hint}, status_of(err))
 
+    @service.exception_handler(RequestValidationError)
+    def tell_form(_request: Request, err: RequestValidationError) -> JSONResponse:
+        place = " ".join(str(part) for part in err.errors()[0]["loc"])  # of what was sent nothing is said again
+        return JSONResponse({"error": f"{place} is missing or none", "hint": "see /docs"}, 422)
+
 
 def _routes(queue: Queue, settings: Settings) -> APIRouter:
     router, blocked = APIRouter(), load_block_list(settings.trust.block_list)
@@ -150,7 +156,7 @@ def _routes(queue: Queue, settings: Settings) -> APIRouter:
             raise NoJobError("there is no such result", hint="wait until the job is done")
         data = queue.results(job)[number]
         queue.delivered(job.id)
-        return Response(data, media_type=TYPES.get(data[:4], "image/jpeg"))
+        return Response(data, media_type=next(kind for at, magic, kind in TYPES if data[at:].startswith(magic)))
 
     @router.post("/api/jobs/{job_id}/cancel", responses=wrong, tags=["jobs"])
     def cancel(user: User, job_id: str) -> JobState:
