@@ -60,6 +60,7 @@ def test_generators_without_aliases_agree_with_the_recorded_ones(
         dict(channel_base=1024, channel_max=12),
         dict(channel_base=777, channel_max=30, conv_kernel=1, use_radial_filters=True),
         dict(channel_base=512, channel_max=512, num_layers=6),
+        dict(channel_base=512, channel_max=16, margin_size=7),
     ],
 )
 def test_arguments_of_generators_without_aliases_are_inferred(kwargs: dict[str, Any]) -> None:
@@ -80,8 +81,8 @@ def test_layers_without_aliases_that_do_not_count_up_are_refused() -> None:
     assert wider.keys() != tree.keys()
     with pytest.raises(WeightsError, match="widths follow no rule"):
         read(wider)
-    with pytest.raises(WeightsError, match="pictures have 31 px"):
-        read({name.replace("L6_32_3.", "L6_31_3."): value for name, value in tree.items()})
+    with pytest.raises(WeightsError, match="pictures have 15 px"):
+        read({name.replace("L6_32_3.", "L6_15_3."): value for name, value in tree.items()})
 
 
 def small_generator(**kwargs: Any) -> Generator:
@@ -141,6 +142,22 @@ def test_several_networks_are_kept_by_role() -> None:
     alone = to_tree({"G_ema": found})
     assert alone.keys() == found.tensors.keys()
     small_generator().load_state_dict(alone)
+
+
+def test_arguments_that_leave_no_trace_travel_beside_the_tensors() -> None:
+    G = small_generator(synthesis_kwargs=dict(conv_clamp=0.5, channel_base=128, channel_max=8))
+    tree = to_tree({"G_ema": Found(Recipe("stylegan2.Generator", G.init_kwargs), G.state_dict())})
+    assert list(tree) == ["G_ema", "init_kwargs"] and matches(tree)
+    found = read(tree).networks["G_ema"]
+    assert found.recipe.kwargs == G.init_kwargs and not found.notes
+    ws = torch.randn(1, G.num_ws, 8)
+    again: Any = build(found, "file").net
+    assert torch.equal(again.synthesis(ws), G.synthesis(ws))
+    for wrong in (3, {"G_ema": 3}, {"G_ema": {3: 3}}):
+        with pytest.raises(WeightsError, match="its arguments are not readable"):
+            read(tree | {"init_kwargs": wrong})
+    with pytest.raises(WeightsError, match="does not make a"):
+        build(read(tree | {"init_kwargs": {"G_ema": {"no": 1}}}).networks["G_ema"], "file")
 
 
 def test_networks_without_such_names_are_refused() -> None:

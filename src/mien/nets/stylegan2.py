@@ -278,14 +278,13 @@ class SynthesisBlock(nn.Module):
             w_dim=w_dim,
             resolution=resolution,
             conv_clamp=conv_clamp,
-            resample_filter=resample_filter,
             use_noise=use_noise,
             activation=activation,
         )
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **layer)
+            self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, resample_filter=resample_filter, **layer)
         self.conv1 = SynthesisLayer(out_channels, out_channels, **layer)
         self.num_conv = 1 if in_channels == 0 else 2
         self.num_torgb = int(is_last or architecture == "skip")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mien.nets.filtered_lrelu import filtered_lrelu
 from mien.nets.halves import TwoHalves
-from mien.nets.layers import FullyConnectedLayer, as_blocks, full_precision, resolutions_to, weights_dtype
+from mien.nets.layers import FullyConnectedLayer, as_blocks, full_precision, weights_dtype
 from mien.nets.lowpass import design_lowpass
 from mien.nets.ops import modulated_conv2d, normalize_2nd_moment
 from mien.nets.stylegan2 import MappingNetwork, WeightCache
@@ -236,7 +236,7 @@ class SynthesisNetwork(nn.Module):
 
     Args:
         w_dim: size of a w.
-        img_resolution: side of the picture, a power of two from 16 up.
+        img_resolution: side of the picture, 16 or more; any number, not powers of two alone.
         img_channels: 3 for RGB.
         channel_base: channels times cut-off, doubled.
         channel_max: most channels of a layer.
@@ -270,7 +270,7 @@ class SynthesisNetwork(nn.Module):
         **layer_kwargs: Any,
     ) -> None:
         super().__init__()
-        if resolutions_to(img_resolution)[-1] < 16:
+        if img_resolution < 16:
             raise ValueError(f"img_resolution must be at least 16, got {img_resolution}")
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
         self.num_ws = num_layers + 2

@@ -1,7 +1,8 @@
 """State dicts with NVIDIA's names, which are our own: reading one without its recipe, and writing it for other code.
 
 Depth, widths, resolution, classes and architecture follow from names and shapes. What leaves no trace in them (limits
-of feature maps, learning rate of the mapping) is taken as the official code's default.
+of feature maps, learning rate of the mapping) is taken as the official code's default; where a network differs, its
+constructor's arguments are written beside the state dict, under `init_kwargs` by role.
 
 Source: the names are those of github.com/NVlabs/stylegan2-ada-pytorch and github.com/NVlabs/stylegan3.
 """
@@ -16,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.errors import InputError
+from mien.errors import InputError, WeightsError
 from mien.nets.layers import FIR
 from mien.nets.ops import setup_filter
 from mien.nets.stylegan3 import plan_bands
+from mien.weights.build import expected_net
 from mien.weights.checkpoint import Checkpoint, Found, Recipe
 from mien.weights.tables import count, refuse, state_of
 
@@ -36,7 +38,11 @@ __all__ = [
 ROLES = ("G_ema", "G", "D")
 GENERATOR, DISCRIMINATOR = "stylegan2.Generator", "discriminator.Discriminator"
 ALIAS_FREE = "stylegan3.Generator"
+FIRST_RATE, MARGIN = 16, 10  # of StyleGAN3's first layer: samples per picture, and around it on either side
+ARGUMENTS = "init_kwargs"
 LAYER = r"synthesis\.L(\d{1,3})_(\d{1,6})_(\d{1,6})\."  # number, side, feature maps
+SETTING = bool | int | float | str | tuple | type(None)
+RESAMPLING = r"synthesis\.b(?!4\.)\d+\.((conv0|skip)\.)?resample_filter"  # other layers hold one that they do not use
 UNKNOWN = "limits of feature maps and the mapping's learning rate leave no trace in a state dict: defaults are taken"
 
 
@@ -128,7 +134,7 @@ def generator_kwargs(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     res = _resolution(tensors, r"synthesis\.b(\d{1,9})\.")
     sizes = _mapping_sizes(tensors)
     widths = {2**i: _size(tensors, f"synthesis.b{2**i}.conv1.weight", 0, 4) for i in range(2, res.bit_length())}
-    kwargs: dict[str, Any] = channel_kwargs(widths) | _fir_kwargs(tensors, r"synthesis\..*resample_filter")
+    kwargs: dict[str, Any] = channel_kwargs(widths) | _fir_kwargs(tensors, RESAMPLING)
     if res > 4 and "synthesis.b4.torgb.weight" not in tensors:
         kwargs["architecture"] = "resnet" if "synthesis.b8.skip.weight" in tensors else "orig"
     if not any(name.endswith(".noise_strength") for name in tensors):
@@ -168,7 +174,7 @@ def alias_free_kwargs(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     if num_layers < 3 or len(layers) != num_layers + 1:
         refuse(f"its layers are {sorted(layers)[:20]}, not 0, 1, 2 and so on")
     img_resolution, img_channels = (int(layers[num_layers][i]) for i in (2, 3))
-    if img_resolution > 1 << 16 or img_resolution.bit_count() != 1 or img_resolution < 16:
+    if not 16 <= img_resolution <= 1 << 16:
         refuse(f"its pictures have {img_resolution} px")
     cutoffs = [band.cutoff for band in plan_bands(img_resolution, img_channels, num_layers=num_layers)]
     kwargs: dict[str, Any] = _alias_free_channels([int(layers[i][3]) for i in range(num_layers)], cutoffs[:-1])
@@ -178,6 +184,8 @@ def alias_free_kwargs(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         kwargs["use_radial_filters"] = True
     if num_layers != 14:
         kwargs["num_layers"] = num_layers
+    if (margin := int(layers[0][2]) - FIRST_RATE) != 2 * MARGIN:
+        kwargs["margin_size"] = margin // 2
     sizes = _mapping_sizes(tensors)
     return dict(
         **sizes,
@@ -237,13 +245,24 @@ def matches(tree: Any) -> bool:
     return _is_network(tree) or any(_is_network(tree.get(role)) for role in ROLES)
 
 
-def _found(tree: Any) -> Found:
-    tensors = state_of(tree, "the state dict")
+def _inferred(tensors: Mapping[str, Tensor]) -> Recipe:
     if _is_discriminator(tensors):
-        return Found(Recipe(DISCRIMINATOR, discriminator_kwargs(tensors)), tensors, (UNKNOWN,))
+        return Recipe(DISCRIMINATOR, discriminator_kwargs(tensors))
     if "synthesis.input.freqs" in tensors:
-        return Found(Recipe(ALIAS_FREE, alias_free_kwargs(tensors)), tensors, (UNKNOWN,))
-    return Found(Recipe(GENERATOR, generator_kwargs(tensors)), tensors, (UNKNOWN,))
+        return Recipe(ALIAS_FREE, alias_free_kwargs(tensors))
+    return Recipe(GENERATOR, generator_kwargs(tensors))
+
+
+def _found(tree: Any, given: Any) -> Found:
+    """Take a state dict with the arguments that are `given` beside it, or with those that it tells."""
+    tensors = state_of(tree, "the state dict")
+    if given is None:
+        return Found(_inferred(tensors), tensors, (UNKNOWN,))
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        refuse("its arguments are not readable")
+    alias_free = "synthesis.input.freqs" in tensors
+    net = DISCRIMINATOR if _is_discriminator(tensors) else ALIAS_FREE if alias_free else GENERATOR
+    return Found(Recipe(net, given), tensors)
 
 
 def read(tree: Any) -> Checkpoint:
@@ -254,12 +273,36 @@ def read(tree: Any) -> Checkpoint:
     """
     if _is_network(tree):
         tree = {"D" if _is_discriminator(tree) else "G_ema": tree}
-    networks = {role: _found(tree[role]) for role in ROLES if role in tree}
+    given = tree.get(ARGUMENTS, {})
+    if not isinstance(given, Mapping):
+        refuse("its arguments are not readable")
+    networks = {role: _found(tree[role], given.get(role)) for role in ROLES if role in tree}
     return Checkpoint("state dict with NVIDIA's names", networks)
 
 
+def _settings(recipe: Recipe, num_tensors: int) -> dict[str, dict[str, Any]]:
+    """Return what a network's modules know beside tensors, by path: networks of equal settings compute the same."""
+    net = expected_net("the network", recipe, num_tensors)
+    return {
+        path: {name: value for name, value in vars(module).items() if isinstance(value, SETTING)}
+        for path, module in net.named_modules()
+    }
+
+
+def _tells_itself(found: Found) -> bool:
+    """Say whether a network's arguments all follow from its tensors."""
+    try:
+        recipes = (found.recipe, _inferred(found.tensors))
+        settings, inferred = (_settings(recipe, len(found.tensors)) for recipe in recipes)
+    except WeightsError:
+        return False
+    return settings == inferred
+
+
 def to_tree(networks: Mapping[str, Found]) -> dict[str, Any]:
-    """Return what a file of plain tensors holds: the state dict of one network, or those of several by role.
+    """Return what a file of plain data holds: the state dict of one network, or those of several by role.
+
+    A network whose arguments do not all follow from its tensors goes by its role, too, with them beside it.
 
     Raises:
         InputError: a network has no names of NVIDIA's.
@@ -268,4 +311,7 @@ def to_tree(networks: Mapping[str, Found]) -> dict[str, Any]:
         if found.recipe.net not in (GENERATOR, ALIAS_FREE, DISCRIMINATOR):
             raise InputError(f"NVIDIA has no names for a {found.recipe.net}", hint="write it as safetensors")
     trees = {role: dict(found.tensors) for role, found in networks.items()}
+    told = {role: dict(found.recipe.kwargs) for role, found in networks.items() if not _tells_itself(found)}
+    if told:
+        return trees | {ARGUMENTS: told}
     return next(iter(trees.values())) if len(trees) == 1 else trees

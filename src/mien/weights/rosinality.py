@@ -129,13 +129,18 @@ def matches(tree: Any) -> bool:
     return found or is_generator(tree) or is_discriminator(tree)
 
 
-def _filters(tensors: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, Tensor]:
-    """Return the filter of every layer; theirs are all the same, and some are not repeated in the file."""
+def _filters(tensors: Mapping[str, Tensor], resampling: Iterable[str], others: Iterable[str]) -> dict[str, Tensor]:
+    """Return the filter of every layer; theirs are all the same, and some are not repeated in the file.
+
+    Layers that resample nothing have no filter in the file; ours hold the usual one.
+    """
     held = (tensor for name, tensor in tensors.items() if name.endswith("resample_filter"))
-    fir = next(held, setup_filter(FIR))
+    usual = setup_filter(FIR)
+    fir = next(held, usual)
     if fir.numel() > MAX_TAPS**2:
         refuse(f"its filters have {fir.numel()} taps")
-    return {f"{layer}.resample_filter": fir.clone() for layer in layers}
+    filters = {layer: fir for layer in resampling} | {layer: usual for layer in others}
+    return {f"{layer}.resample_filter": taps.clone() for layer, taps in filters.items()}
 
 
 def _noise(layers: Mapping[str, int]) -> dict[str, Tensor]:
@@ -185,7 +190,8 @@ def read_generator(tree: Any, latent_avg: Any = None) -> Found:
         if max(layers.values()) > MAX_DRAWN:
             refuse("generator: tensors are missing: noises.noise_0")
         tensors, notes = _noise(layers) | tensors, (NO_NOISE,)
-    tensors = _filters(tensors, [*blocks, *layers]) | tensors
+    resampling = [layer for layer in layers if layer.endswith("conv0")]
+    tensors = _filters(tensors, [*blocks, *resampling], layers.keys() - set(resampling)) | tensors
     if latent_avg is not None:
         tensors["mapping.w_avg"], more = average_of(latent_avg, kwargs["w_dim"])
         notes += more
@@ -204,8 +210,10 @@ def read_discriminator(tree: Any) -> Found:
         refuse("discriminator: tensors are missing: convs.1.conv1.0.weight")
     res = 4 << num_blocks
     tensors = to_ours(discriminator_table(res), state, "discriminator")
-    layers = [f"b{res >> i}{part}" for i in range(num_blocks) for part in ("", ".conv0", ".conv1", ".skip")]
-    tensors = _filters(tensors, [f"b{res}.fromrgb", *layers, "b4.conv"]) | tensors
+    blocks = [f"b{res >> i}" for i in range(num_blocks)]
+    resampling = [f"{block}{part}" for block in blocks for part in ("", ".conv1", ".skip")]
+    others = [f"{block}.conv0" for block in blocks]
+    tensors = _filters(tensors, resampling, [f"b{res}.fromrgb", *others, "b4.conv"]) | tensors
     return Found(Recipe(DISCRIMINATOR, discriminator_kwargs(tensors)), tensors)
 
 

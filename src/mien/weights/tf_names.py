@@ -125,10 +125,14 @@ def _drawn(noise: Mapping[str, int]) -> dict[str, Tensor]:
 
 
 def _with_filters(recipe: Recipe, tensors: Mapping[str, Tensor], taps: Sequence[float]) -> dict[str, Tensor]:
-    """Add the filters of resampling, which are constants and in no file of these families."""
+    """Add the filters of resampling, which are constants and in no file of these families.
+
+    Layers that resample nothing hold one too, the usual one.
+    """
     expected = expected_net("the file", recipe, len(tensors)).state_dict()
-    names = [name for name in expected if name.endswith("resample_filter")]
-    return {**tensors, **{name: setup_filter(taps) for name in names}}
+    fir, usual = setup_filter(taps), setup_filter(FIR)
+    shapes = {name: like.shape for name, like in expected.items() if name.endswith("resample_filter")}
+    return {**tensors, **{name: fir if shape == fir.shape else usual for name, shape in shapes.items()}}
 
 
 # ---- StyleGAN -------------------------------------------------------------------------------------------------------

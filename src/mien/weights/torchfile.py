@@ -143,7 +143,9 @@ def _entries(path: Path, data: memoryview) -> dict[str, memoryview]:
         if magic != b"PK\x03\x04" or start + info.file_size > len(data):
             refuse("cut short: an entry of the zip file lies outside of it")
         spans.append((info.header_offset, start + info.file_size))
-        name = info.filename.partition("/")[2]
+        _, in_folder, name = info.filename.partition("/")
+        if not in_folder:
+            refuse("a zip file, but not one of torch", hint="unpack it and give the file inside")
         if name in found:
             refuse(f"its entry {name!r:.80} is there twice")
         found[name] = data[start : start + info.file_size]
