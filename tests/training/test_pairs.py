@@ -18,14 +18,15 @@ import pytest
 import torch
 
 from mien.errors import Cancelled, InputError, UnsupportedFileError
-from mien.images import to_pil
-from mien.latents import sample_ws, synthesize
+from mien.images import resize, to_pil
+from mien.latents import fitted, sample_ws, synthesize
 from mien.nets import stylegan3
 from mien.nets.detector import Detector
 from mien.nets.features import FaceNet
 from mien.nets.stylegan2 import Generator
 from mien.report import Step
-from mien.training.pair_filter import TEMPLATE, FilterConfig, PairFilter, Signals
+from mien.training.grow import grow_generator
+from mien.training.pair_filter import TEMPLATE, FilterConfig, Look, PairFilter, Signals
 from mien.training.pairs import SPLITS, PairsConfig, make_pairs, read_pairs, split_of
 
 pytest.importorskip("webdataset")
@@ -93,6 +94,21 @@ def test_a_pair_is_the_same_code_through_both(people: Any, toons: Any, tmp_path:
     assert report["kept"] == {split: sum(1 for _ in read_pairs(tmp_path, split)) for split in SPLITS}
     assert report["drawn"] == sum(report["kept"].values()) == 24 and report["rejected"] == {}
     assert json.loads((tmp_path / "report.json").read_text()) == report
+
+
+def test_a_target_that_has_grown_draws_larger(people: Any, toons: Any, tmp_path: Path) -> None:
+    grown, ws = grow_generator(toons, 32), torch.randn(1, people.num_ws, 8)
+    img = torch.rand(1, 3, 32, 32) * 2 - 1
+    make(people, grown, tmp_path, CONFIG, photos={"photos-000000": [("anna_0", img, ws[0])]})
+    found = {s["__key__"]: s for s in samples(tmp_path)}
+    photo = found.pop(next(key for key in found if key.startswith("photo")))
+    assert (pixels(photo["source.png"]) == np.asarray(to_pil(img)[0])).all() and len(found) == 24
+    code = sample_ws(people, [7], truncation_psi=0.7)
+    for sample, rows in ((photo, ws), (found["seed-7"], code)):
+        aim = np.asarray(to_pil(synthesize(grown, fitted(rows, grown.num_ws)))[0]).astype(int)
+        assert np.abs(pixels(sample["target.png"]).astype(int) - aim).max() <= 1
+    enlarged = np.asarray(to_pil(resize(synthesize(people, code), 32).clamp(-1, 1))[0]).astype(int)
+    assert np.abs(pixels(found["seed-7"]["source.png"]).astype(int) - enlarged).max() <= 1
 
 
 @pytest.mark.filterwarnings("ignore")  # the library leaves its files to the garbage collector
@@ -248,8 +264,8 @@ def test_signals_of_a_picture_and_itself(judge: PairFilter) -> None:
 
 def test_the_shift_is_in_eye_distances(judge: PairFilter, monkeypatch: pytest.MonkeyPatch) -> None:
     points = torch.tensor([TEMPLATE]) * 100
-    sides = iter([(torch.ones(1), points), (torch.ones(1), points + torch.tensor([3.0, 4.0]))])
-    monkeypatch.setattr(judge, "_look", lambda img: next(sides))
+    sides = iter([Look(torch.ones(1, 2), points), Look(torch.ones(1, 2), points + torch.tensor([3.0, 4.0]))])
+    monkeypatch.setattr(judge, "look", lambda img: next(sides))
     (signals,) = judge.measure(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))
     assert signals.landmark_shift == pytest.approx(5 / 24.6, abs=1e-3)
 

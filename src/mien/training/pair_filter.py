@@ -9,6 +9,7 @@ is kept, for whoever cleans further.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from mien.nets.detector import Detector
 from mien.nets.features import FaceNet
 from mien.nets.refiner import frame_of, sample_crops
 
-__all__ = ["REASONS", "FilterConfig", "PairFilter", "Signals"]
+__all__ = ["REASONS", "FilterConfig", "Look", "PairFilter", "Signals", "landmark_shift"]
 
 REASONS = ("source_face", "target_face", "landmarks", "identity")
 TEMPLATE = ((0.377, 0.469), (0.623, 0.469), (0.501, 0.613), (0.393, 0.725), (0.612, 0.725))
@@ -62,6 +63,19 @@ class Signals:
         return "identity" if self.identity < config.min_identity else None
 
 
+class Look(NamedTuple):
+    """What the close look says of N aligned pictures: `logits` [N,2] of a face, first and last; `points` [N,5,2] px."""
+
+    logits: Tensor
+    points: Tensor
+
+
+def landmark_shift(people: Look, drawings: Look) -> Tensor:
+    """Return the mean distance of both sides' points, [N], in distances between the person's eyes."""
+    eyes = (people.points[:, 1] - people.points[:, 0]).norm(dim=1).clamp(min=1e-6)
+    return (people.points - drawings.points).norm(dim=2).mean(1) / eyes
+
+
 class PairFilter:
     """Measures pairs.
 
@@ -78,19 +92,21 @@ class PairFilter:
     def measure(self, source: Tensor, target: Tensor) -> list[Signals]:
         """Measure pairs of aligned faces, both [N,3,H,H] in [-1,1]."""
         cosines = (self.face_net(source).identity * self.face_net(target).identity).sum(1)
-        (source_scores, people), (target_scores, drawings) = self._look(source), self._look(target)
-        eyes = (people[:, 1] - people[:, 0]).norm(dim=1).clamp(min=1e-6)
-        shifts = (people - drawings).norm(dim=2).mean(1) / eyes
-        rows = torch.stack([source_scores, target_scores, shifts, cosines], 1).tolist()
-        return [Signals(*(round(value, 4) for value in row)) for row in rows]
+        people, drawings = self.look(source), self.look(target)
+        rows = [look.logits[:, 1].sigmoid() for look in (people, drawings)]
+        rows += [landmark_shift(people, drawings), cosines]
+        return [Signals(*(round(value, 4) for value in row)) for row in torch.stack(rows, 1).tolist()]
 
-    def _look(self, img: Tensor) -> tuple[Tensor, Tensor]:
-        """Return of each picture how sure it is a face, [N], and its points [N,5,2] px."""
+    @torch.no_grad()
+    def look(self, img: Tensor) -> Look:
+        """Look closely at aligned faces [N,3,H,H] in [-1,1], twice."""
         points = (torch.tensor(TEMPLATE, device=img.device) * img.shape[-1]).expand(len(img), -1, -1)
+        logits = []
         for _ in range(2):
             frame = frame_of(points)
             frames = [frame_of(some) for some in points.split(1)]
             crops = torch.cat([sample_crops(one, at) for one, at in zip(img.split(1), frames, strict=True)])
             said = self.detector.refiner(crops)
             points = frame.to_picture(said.points)
-        return said.logits.sigmoid(), points
+            logits.append(said.logits)
+        return Look(torch.stack(logits, 1), points)
