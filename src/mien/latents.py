@@ -24,6 +24,7 @@ __all__ = [
     "LatentStats",
     "broadcast",
     "class_label",
+    "fitted",
     "interpolate",
     "latent_stats",
     "loop",
@@ -131,6 +132,12 @@ def truncate(ws: Tensor, w_avg: Tensor, psi: float, cutoff: int | None = None) -
     """Pull the first `cutoff` rows (all by default) of ws towards w_avg [w_dim]: psi 1 keeps them, 0 gives the mean."""
     rows = ws.shape[1] if cutoff is None else cutoff
     return torch.cat([w_avg.lerp(ws[:, :rows], psi), ws[:, rows:]], dim=1)
+
+
+def fitted(ws: Tensor, num_ws: int) -> Tensor:
+    """Give ws [N, rows, w_dim] as many rows as a generator takes that has grown: the last one again, or fewer."""
+    more = max(0, num_ws - ws.shape[1])
+    return torch.cat([ws[:, :num_ws], ws[:, -1:].expand(-1, more, -1)], dim=1)
 
 
 def mix(ws: Tensor, ws_style: Tensor, layers: Iterable[int]) -> Tensor:

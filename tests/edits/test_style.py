@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from mien.edits.style import check_decodes, decode, restyle, with_chroma_of
 from mien.errors import InputError
 from mien.inversion.code import Inversion
-from mien.latents import sample_ws, scale_rows, synthesize
+from mien.latents import fitted, sample_ws, scale_rows, synthesize
 from mien.nets.stylegan2 import Generator
+from mien.training.grow import grow_generator
 
 KWARGS = dict(mapping_kwargs=dict(num_layers=1), synthesis_kwargs=dict(channel_base=256, channel_max=8))
 
@@ -122,6 +124,16 @@ def test_a_code_is_drawn_by_a_related_generator(home: Generator, related: Genera
     drawn = decode(code, home, related)
     torch.testing.assert_close(drawn, synthesize(related, code.ws[None]))
     assert not torch.allclose(drawn, code.render(home))
+
+
+def test_a_code_is_drawn_by_one_that_has_grown(home: Generator, related: Generator, code: Inversion) -> None:
+    grown = grow_generator(related, 32)
+    noisy = replace(code, noise=tuple(torch.zeros(*shape) for shape in home.synthesis.noise_shapes()))
+    drawn = decode(noisy, home, grown)
+    rows = fitted(code.ws[None], grown.num_ws)
+    assert rows.shape[1] == code.ws.shape[0] + 2 and torch.equal(rows[0, -1], code.ws[-1])
+    torch.testing.assert_close(drawn, synthesize(grown, rows))
+    assert torch.equal(fitted(rows, home.num_ws)[0], code.ws)
 
 
 def test_strangers_are_refused_unless_they_are_wanted(home: Generator, code: Inversion) -> None:

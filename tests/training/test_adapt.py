@@ -19,6 +19,7 @@ import torch
 
 from mien.edits.blend import blend, parts
 from mien.edits.schedule import parse_schedule
+from mien.edits.style import check_decodes
 from mien.errors import InputError
 from mien.latents import sample_ws, synthesize
 from mien.nets import stylegan1, stylegan2, stylegan3
@@ -257,6 +258,24 @@ def test_what_cannot_be_adapted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="least_diversity must be from 0 to 1"):
         AdaptConfig(least_diversity=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_generator_grows_to_larger_drawings(tmp_path: Path) -> None:
+    source = faces()
+    config = AdaptConfig(**TINY, freeze_d=1)
+    found = adapt(config, source, drawings(side=32), tmp_path / "a", D=critic())
+    assert (found.G.img_resolution, found.G.num_ws) == (32, source.num_ws + 2)
+    assert torch.equal(sample_ws(source, [3])[:, 0], sample_ws(found.G, [3])[:, 0])
+    assert found.G.synthesis.b32.torgb.weight.abs().sum() > 0
+    check_decodes(source, found.G)
+    held = adapt(config, source, drawings(side=32), tmp_path / "a", D=critic())  # goes on where it ended
+    assert held.score == found.score
+    with pytest.raises(InputError, match="only a StyleGAN2 grows"):
+        adapt(config, faces(stylegan3), drawings(side=32), tmp_path / "b")
+    with pytest.raises(InputError, match="cannot grow to 24 px"):
+        adapt(config, source, drawings(side=24), tmp_path / "b")
+    with pytest.raises(InputError, match=r"the network wants \[3, 16, 16\]"):
+        adapt(config, source, drawings(side=8), tmp_path / "b")
 
 
 def test_the_cartoon_bots_settings() -> None:

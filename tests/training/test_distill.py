@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from mien.nets.student import Student
 from mien.report import Step
 from mien.training.distill import DISTILL_PRESETS, DistillConfig, distill, gan_loss, make_translator
 from mien.training.distortions import degrade
-from mien.training.pair_set import Pairs, cut_at_random, load_pairs, moved, worsened
+from mien.training.pair_set import Pairs, cut_at_random, load_pairs, moved, sharpened, worsened
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STUDENT = DistillConfig(
     kimg=0.024,
     batch_size=4,
@@ -30,19 +30,13 @@ STUDENT = DistillConfig(
     num_blocks=(0, 0, 1),
     ndf=4,
     perceptual_weight=0.0,
+    identity_weight=0.0,
     num_layers=1,
     save_kimg=0.008,
 )
 UNET = replace(DISTILL_PRESETS["pix2pix"], kimg=0.006, ngf=4, ndf=4, num_layers=1, save_kimg=0.002)
+WEIGHTS = ("gan_weight", "l1_weight", "perceptual_weight", "identity_weight", "feature_weight")
 RUNS = {"student": STUDENT, "pix2pix": UNET}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def some_pairs(num: int = 4, side: int = 16, seed: int = 0) -> Pairs:
@@ -148,12 +142,23 @@ def test_a_worse_camera_moves_nothing_and_is_decided_by_the_seed() -> None:
     assert corr > 0.7
 
 
+def test_edges_are_raised_and_what_is_flat_stays() -> None:
+    step = torch.full([8, 3, 32, 32], -0.5)
+    step[..., 16:] = 0.5
+    sharp = sharpened(step, torch.Generator().manual_seed(0), share=0.5)
+    is_raised = ((sharp - step).abs() > 1e-3).flatten(1).any(1)
+    assert 0 < is_raised.sum() < 8 and sharp.abs().max() <= 1
+    assert (sharp - step)[..., :12].abs().max() < 1e-5 and (sharp - step)[..., 20:].abs().max() < 1e-5
+    assert bool((sharp[is_raised][..., 16] > 0.5).all()) and bool((sharp[is_raised][..., 15] < -0.5).all())
+    assert sharpened(step, torch.Generator(), share=0) is step
+
+
 # ---- Learning -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_four_pairs_are_learned_by_heart(name: str, tmp_path: Path) -> None:
-    still = dict(is_cut=False, move_share=0.0, degrade_share=0.0, ema_kimg=0.0, lr=1e-2, gan_weight=0.01)
+    still = dict(is_cut=False, move_share=0.0, degrade_share=0.0, sharpen_share=0.0, ema_kimg=0.0, lr=1e-2, gan_weight=0.01)
     config = replace(RUNS[name], kimg=0.2, batch_size=4, save_kimg=9.0, **still)  # type: ignore[arg-type]
     steps: list[Step] = []
     pairs = some_pairs()
@@ -186,11 +191,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> Non
 
 
 def test_faces_are_compared_by_the_face_network(tmp_path: Path) -> None:
-    config, pairs = replace(STUDENT, perceptual_weight=2.0, kimg=0.008), some_pairs(4, 32)
+    config, pairs = replace(STUDENT, perceptual_weight=2.0, identity_weight=1.0, kimg=0.008), some_pairs(4, 32)
     steps: list[Step] = []
     distill(config, pairs, tmp_path, steps.append, face_net=face_net(), held=pairs)
     found = steps[-1].scalars
-    terms = ("l1", "perceptual", "gan", "feature")
+    terms = ("l1", "perceptual", "identity", "gan", "feature")
     assert found["loss"] == pytest.approx(sum(getattr(config, f"{name}_weight") * found[name] for name in terms))
     assert 0 < found["val_perceptual"] < 4
     with pytest.raises(InputError, match="perceptual_weight needs a face network"):
@@ -240,7 +245,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"degrade_share": 2.0}, "degrade_share must be from 0 to 1"),
         ({"widths": (4, 8)}, "make no student"),
         ({"precision": "fp8"}, "precision must be"),
-        (dict.fromkeys(("gan_weight", "l1_weight", "perceptual_weight", "feature_weight"), 0.0), "no term"),
+        ({name: 0.0 for name in WEIGHTS}, "no term"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object], message: str) -> None:

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mien.errors import InputError, MissingWeightsError, WeightsError
+from mien.latents import fitted, sample_ws, synthesize
 from mien.nets import stylegan2, stylegan3
+from mien.training.grow import grow_generator
 from mien.weights.delta import CODINGS, save_difference, tensors_digest
 from mien.weights.formats import describe, verify
 from mien.weights.load import load_generator, read_recipe, save_generator
@@ -55,6 +57,21 @@ def test_a_difference_reads_as_the_whole_generator(coding: str, base: Any, tmp_p
             assert bool(((held - now).flatten(1).abs().amax(1) <= 0.51 * step).all()), name
     assert read_recipe(path).provenance == {"kimg": 3}
     assert describe(path)["format"] == "mien, a difference" and verify(path)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_what_has_grown_is_held_beside_the_difference(coding: str, base: Any, tmp_path: Path) -> None:
+    grown = moved(grow_generator(base, 32)).requires_grad_(False)
+    save_difference(grown, tmp_path / "drawn.safetensors", base=base, base_name="faces", coding=coding)
+    found = load_generator(tmp_path / "drawn.safetensors")
+    assert (found.img_resolution, found.num_ws) == (32, base.num_ws + 2)
+    ws = sample_ws(base, [1])
+    assert torch.equal(ws[:, 0], sample_ws(found, [1])[:, 0])
+    wanted = synthesize(grown, fitted(ws, grown.num_ws))
+    apart = (synthesize(found, fitted(ws, found.num_ws)) - wanted).square().mean().sqrt() / wanted.std()
+    assert apart < {"exact": 1e-6, "fp16": 1e-3, "int8": 1e-2}[coding]
+    with pytest.raises(InputError, match="built differently"):
+        save_difference(base, tmp_path / "small", base=grown, base_name="drawn")
 
 
 def test_what_did_not_change_is_not_stored(base: Any, tmp_path: Path) -> None:
@@ -128,7 +145,8 @@ def test_generators_that_are_built_differently_have_no_difference(base: Any, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, r: t.update(stranger=torch.zeros(2)), "no tensor of its base"),
+        (lambda t, r: t.update(stranger=torch.zeros(2)), "do not belong to its network: stranger"),
+        (lambda t, r: t.update({"synthesis.b4.const": torch.zeros(2)}), "no tensor of its base"),
         (lambda t, r: [t.pop(k) for k in list(t) if k.endswith(".scale")], "has no scales"),
         (lambda t, r: r.update(base={"name": "../faces", "digest": "0"}), "what it is a difference to"),
         (lambda t, r: r.pop("base"), "is and is not a difference"),

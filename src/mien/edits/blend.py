@@ -173,12 +173,26 @@ def _check_build(A: Generator, B: Generator) -> None:
             raise InputError(f"cannot blend generators of different widths: {what}", hint=HINT)
 
 
+def at_size(G: Generator, img_resolution: int) -> Generator:
+    """Return what a StyleGAN2 with skips renders up to a side, its last blocks left out; any other one as it is."""
+    if not isinstance(G, stylegan2.Generator) or img_resolution >= G.img_resolution:
+        return G
+    if any(block.architecture != "skip" for block in G.synthesis.blocks()):
+        return G
+    small = stylegan2.Generator(**G.init_kwargs | {"img_resolution": img_resolution})
+    small.load_state_dict(G.state_dict(), strict=False)
+    return small.to(G.w_avg.device).eval().requires_grad_(False)
+
+
 def check_related(A: Generator, B: Generator, min_cosine: float = MIN_COSINE) -> None:
     """Refuse generators that are not related, and warn of those that are but far.
+
+    Of two StyleGAN2 of different sides, one of which may have grown from the other, the blocks of both are compared.
 
     Raises:
         InputError: they are built differently, or the cosine of their weights is below `min_cosine`.
     """
+    A, B = at_size(A, B.img_resolution), at_size(B, A.img_resolution)
     found = relatedness(A, B)
     if isinstance(A, stylegan3.Generator):
         for name in FOURIER:

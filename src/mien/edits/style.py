@@ -21,7 +21,7 @@ from mien.edits.blend import MIN_COSINE, check_related
 from mien.errors import InputError
 from mien.inversion.code import Inversion
 from mien.inversion.personal import Changes
-from mien.latents import mix
+from mien.latents import fitted, mix
 from mien.nets.generator import Generator
 
 __all__ = ["check_decodes", "decode", "restyle", "with_chroma_of"]
@@ -118,4 +118,6 @@ def decode(inversion: Inversion, home: Generator, by: Generator, *, min_cosine: 
     if min_cosine is None:
         return replace(inversion, noise=(), changes=Changes()).render(by)
     check_decodes(home, by, min_cosine)
+    if by.num_ws != home.num_ws:  # one has grown from the other; noise is of a size
+        inversion = replace(inversion, ws=fitted(inversion.ws[None], by.num_ws)[0], noise=())
     return inversion.render(by)

@@ -6,6 +6,8 @@ resolution may hold each drawing to the face that the source draws for the same 
 snapshot is taken and judged by the signs of `signs.py`. The run ends where the distance to the drawings no longer
 falls, or where the samples become one, and gives the best snapshot.
 
+Drawings larger than what the source renders make it grow first: new blocks learn what the smaller picture cannot show.
+
 Source: ADA: Karras et al. 2020, arXiv:2006.06676; FreezeD: Mo et al. 2020, arXiv:2002.10964; frozen mapping and
 structure loss: Back 2021, arXiv:2106.12785; transfer and blending: Pinkney and Adler 2020, arXiv:2010.05334.
 """
@@ -39,6 +41,7 @@ from mien.training.augment import AdaController, augment
 from mien.training.data import PictureSet
 from mien.training.gan import CRITIC_STAGES, check_size, run_training
 from mien.training.gan_step import GanConfig, GanTrainer
+from mien.training.grow import grow_discriminator, grow_generator
 from mien.training.provenance import net_digest
 from mien.training.resume import Origin
 from mien.training.settings import fixed_settings, require_above, require_least, require_share
@@ -226,6 +229,18 @@ def _new_discriminator(G: Generator) -> Discriminator:
     return Discriminator(0, G.img_resolution, G.img_channels, **widths)
 
 
+def _grown(
+    G: Generator, D: Discriminator | None, config: AdaptConfig, side_px: int
+) -> tuple[Generator, Discriminator | None, AdaptConfig]:
+    """Both networks for pictures of a larger side; of a discriminator whose first block is new nothing is frozen."""
+    if not isinstance(G, stylegan2.Generator):
+        raise InputError("only a StyleGAN2 grows", hint=f"give drawings of {G.img_resolution} px")
+    if side_px & (side_px - 1):
+        raise InputError(f"a generator cannot grow to {side_px} px", hint="give a power of two")
+    D = None if D is None else grow_discriminator(D, side_px)
+    return grow_generator(G, side_px), D, replace(config, freeze_d=0)
+
+
 # ---- The trainer ----------------------------------------------------------------------------------------------------
 
 
@@ -377,7 +392,7 @@ def adapt(
     Args:
         config: settings; `where` chooses among the drawings.
         G: of StyleGAN2 or StyleGAN3, without classes.
-        drawings: pictures of its side.
+        drawings: pictures of its side, or of a larger one to which it grows (StyleGAN2 with skips).
         run_dir: folder for options.json, stats.jsonl, state.pt, snapshots and samples.
         on_step: told after every step; with numbers every 25 steps, with scores and pictures at every snapshot.
         D: the discriminator that G was trained with.
@@ -398,6 +413,10 @@ def adapt(
     if face_net is None and (config.identity_weight > 0 or config.critic_weight > 0):
         hint = "give it, or set identity_weight and critic_weight to 0"
         raise InputError("identity and critic need the face network", hint=hint)
+    origin = Origin(config.fixed(), drawings.digest, net_digest(cast(Any, G)))
+    settings, side_px = config, int(drawings.pixels.shape[-1])
+    if side_px > G.img_resolution:
+        G, D, config = _grown(G, D, config, side_px)
     check_size(drawings, G.img_resolution)
     chosen = select(drawings, config.where)
     if len(chosen) < 3:
@@ -410,8 +429,8 @@ def adapt(
         chosen,
         run_dir,
         on_step,
-        origin=Origin(config.fixed(), drawings.digest, net_digest(cast(Any, G))),
-        settings=config,
+        origin=origin,
+        settings=settings,
         evaluate=trainer.judge,
         warn=speak_up,
         provenance=provenance,

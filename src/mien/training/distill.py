@@ -2,7 +2,8 @@
 
 Both learn from the same pairs. pix2pix: a U-Net and a discriminator of 70 px patches that sees both pictures, binary
 cross entropy, L1 times 100, one pair a step, Adam. The student: L1 and the distance of face features, discriminators
-at several scales that also lend it their maps, photos made worse on the way in, and the moving average of its weights.
+at several scales that also lend it their maps, the person held to the photo's, photos made worse or sharper on the way
+in, and the moving average of its weights.
 
 A step is a function of (seed, step) and the state, so that a killed run ends with the same bits on a CPU.
 
@@ -28,14 +29,14 @@ from torch import Tensor, nn
 from mien.atomic import replacing
 from mien.errors import InputError
 from mien.images import grid, to_pil
-from mien.losses import perceptual
+from mien.losses import identity_distance, perceptual
 from mien.nets.features import FaceNet
 from mien.nets.pix2pix import NORMS, PatchDiscriminator, UnetGenerator
 from mien.nets.precision import dtype_of
 from mien.nets.student import Student
 from mien.report import Sink, Step, ignore
 from mien.training.data import Batches
-from mien.training.pair_set import Pairs, cut_at_random, moved, worsened
+from mien.training.pair_set import Pairs, cut_at_random, moved, sharpened, worsened
 from mien.training.resume import Origin, load_state, save_state, write_options
 from mien.training.settings import fixed_settings, require_above, require_least, require_share
 
@@ -71,10 +72,12 @@ class DistillConfig:
     discriminator_share: float = 0.5  # of its loss that it learns by
     l1_weight: float = 10.0
     perceptual_weight: float = 5.0  # distance of the face network's maps
+    identity_weight: float = 1.0  # distance of the drawn person to the one that is shown, by the face network
     feature_weight: float = 5.0  # L1 between the discriminators' maps of drawing and target
     is_cut: bool = False  # enlarge and cut at random as pix2pix does, in place of small moves
     move_share: float = 0.3  # of pairs that are moved as far as alignment errs
     degrade_share: float = 0.4  # of people who get each kind of a worse camera
+    sharpen_share: float = 0.5  # of people whose edges are raised: a generator's are softer than a camera's
     ema_kimg: float = 2.0  # half-life of the moving average that is kept; 0 keeps the weights themselves
     precision: str = "fp32"
     save_kimg: float = 10.0  # between two states, validations and sheets of samples
@@ -86,10 +89,11 @@ class DistillConfig:
             if getattr(self, name) not in known:
                 raise InputError(f"no {name} named {getattr(self, name)!r}", hint=f"known: {', '.join(known)}")
         require_least(self, 1, "batch_size", "ngf", "ndf", "num_layers", "num_scales")
-        weights = ("gan_weight", "l1_weight", "perceptual_weight", "feature_weight")
+        weights = ("gan_weight", "l1_weight", "perceptual_weight", "identity_weight", "feature_weight")
         require_least(self, 0, *weights, "ema_kimg", "seed", "decay_from")
         require_above(self, 0, "kimg", "lr", "lr_discriminator", "save_kimg")
-        require_share(self, "decay_from", "discriminator_share", "move_share", "degrade_share", "beta1", "beta2")
+        require_share(self, "decay_from", "discriminator_share", "beta1", "beta2")
+        require_share(self, "move_share", "degrade_share", "sharpen_share")
         if len(self.widths) != len(self.num_blocks) or min(self.widths, default=0) < 1 or min(self.num_blocks) < 0:
             raise InputError(f"widths {self.widths} and num_blocks {self.num_blocks} make no student")
         if not any(getattr(self, name) for name in weights):
@@ -122,10 +126,12 @@ PIX2PIX = DistillConfig(
     gan_weight=1.0,
     l1_weight=100.0,
     perceptual_weight=0.0,
+    identity_weight=0.0,
     feature_weight=0.0,
     is_cut=True,
     move_share=0.0,
     degrade_share=0.0,
+    sharpen_share=0.0,
     ema_kimg=0.0,
 )
 
@@ -230,7 +236,7 @@ class _Trainer:
             source, target = cut_at_random(source, target, rng)
         else:
             source, target = moved(source, target, rng, share=config.move_share)
-        seen = worsened(source, rng, share=config.degrade_share)
+        seen = worsened(sharpened(source, rng, share=config.sharpen_share), rng, share=config.degrade_share)
         return seen.to(self.device), source.to(self.device), target.to(self.device)
 
     def _learn_D(self, source: Tensor, drawn: Tensor, target: Tensor) -> Tensor:
@@ -256,6 +262,10 @@ class _Trainer:
             with torch.no_grad():
                 wanted = self.face_net.maps(target)
             terms["perceptual"] = perceptual(self.face_net.maps(drawn), wanted).mean()
+        if config.identity_weight and self.face_net is not None:
+            with torch.no_grad():
+                person = self.face_net(source).identity
+            terms["identity"] = identity_distance(self.face_net(drawn).identity, person).mean()
         if config.gan_weight or config.feature_weight:
             made = self.D(source, drawn)
             terms["gan"] = _mean([gan_loss(maps[-1].float(), True, config.gan) for maps in made])
@@ -356,8 +366,9 @@ def distill(
         InputError: pairs of a side that the network does not take, a folder with other settings or data, held pairs of
             another side, or no face network for a term that has a weight.
     """
-    if config.perceptual_weight and face_net is None:
-        raise InputError("perceptual_weight needs a face network", hint="set perceptual_weight=0")
+    for name in ("perceptual_weight", "identity_weight"):
+        if getattr(config, name) and face_net is None:
+            raise InputError(f"{name} needs a face network", hint=f"set {name}=0")
     if held is not None and held.side_px != pairs.side_px:
         raise InputError(f"pairs for validation are {held.side_px} px, the others {pairs.side_px}")
     if config.num_scales > 1 and pairs.side_px >> (config.num_scales + config.num_layers) < 2:

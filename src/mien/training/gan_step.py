@@ -39,6 +39,7 @@ from mien.training.whiten import whiten
 
 __all__ = ["PRESETS", "GanConfig", "GanTrainer", "Perceptual"]
 
+R1_AT_ONCE, R1_SMALL_PX = 16, 64  # oneDNN's bfloat16 second derivatives divide by zero on 32 pictures of 128 px.
 CRITIC_PICTURES = 256  # that the critic takes the spread of its maps from.
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance [N] of two batches of pictures, such as that of our face network."""
@@ -443,12 +444,16 @@ class GanTrainer:
         """Mescheder et al. 2018, arXiv:1801.04406: the gradient of D on real pictures is kept small."""
         config = self.config
         given = augment(real, self.ada_p, rng) if config.ada_target > 0 else real
-        given = given.detach().requires_grad_()
-        logits = self.D(given, dtype=self.dtype)  # compiled graphs have no second derivatives
-        (gradient,) = torch.autograd.grad(logits.sum(), given, create_graph=True)
-        penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
-        (penalty * (config.r1_gamma / 2 * config.r1_interval)).backward()
-        self.scalars["loss/r1"] = penalty.detach()
+        at_once = R1_AT_ONCE if self.device.type == "cpu" and given.shape[-1] > R1_SMALL_PX else len(given)
+        penalties = []
+        for some in given.detach().split(at_once):
+            some.requires_grad_()
+            logits = self.D(some, dtype=self.dtype)  # compiled graphs have no second derivatives
+            (gradient,) = torch.autograd.grad(logits.sum(), some, create_graph=True)
+            penalty = gradient.square().sum(dim=[1, 2, 3]).sum() / len(given)
+            (penalty * (config.r1_gamma / 2 * config.r1_interval)).backward()
+            penalties.append(penalty.detach())
+        self.scalars["loss/r1"] = torch.stack(penalties).sum()
 
     @torch.no_grad()
     def average(self) -> None:

@@ -1,6 +1,6 @@
 """The pairs of a folder in memory, and batches of them as a translator is shown them.
 
-The two sides of a pair are moved together; only the person's side gets a worse camera.
+The two sides of a pair are moved together; only the person's side gets a worse camera, or a sharper one.
 
 Source: mirrored, enlarged by 286/256 and cut at random: Isola et al. 2017, App. 6.2, arXiv:1611.07004.
 """
@@ -22,12 +22,14 @@ import torch
 from torch import Tensor
 
 from mien.errors import InputError, UnsupportedFileError
+from mien.faces.resample import blur
 from mien.training.distortions import Placement, degrade, place, random_placement
 from mien.training.pairs import REPORT, SPLITS, read_pairs
 
-__all__ = ["Pairs", "cut_at_random", "load_pairs", "moved", "worsened"]
+__all__ = ["Pairs", "cut_at_random", "load_pairs", "moved", "sharpened", "worsened"]
 
 MIN_PX = 16
+SHARPEN, SHARPEN_PX = 2.0, 1.0  # most that edges are raised, by a Gaussian of this sigma
 TURN_DEG, SCALE, SHIFT = 2.0, 0.03, 0.02  # standard deviations of what our detector's points err by
 
 
@@ -138,6 +140,15 @@ def moved(source: Tensor, target: Tensor, rng: torch.Generator, *, share: float)
         some = Placement(still, how.turn_deg[chosen], how.scale[chosen], how.shift[chosen])
         source[chosen], target[chosen] = _placed(source[chosen], target[chosen], some)
     return source, target
+
+
+def sharpened(source: Tensor, rng: torch.Generator, *, share: float) -> Tensor:
+    """Raise the edges of a share of people [N,3,S,S], each by its own amount, as cameras and their software do."""
+    if share == 0:
+        return source
+    amount = SHARPEN * torch.rand(len(source), 1, 1, 1, generator=rng)
+    amount *= torch.rand(len(source), 1, 1, 1, generator=rng) < share
+    return (source + amount * (source - blur(source, SHARPEN_PX))).clamp(-1, 1)
 
 
 def worsened(source: Tensor, rng: torch.Generator, *, share: float) -> Tensor:

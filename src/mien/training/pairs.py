@@ -31,11 +31,12 @@ import torch
 from torch import Tensor
 
 from mien.atomic import replacing, write_text
-from mien.edits.blend import MIN_COSINE, check_related
+from mien.edits.blend import MIN_COSINE
+from mien.edits.style import check_decodes
 from mien.errors import InputError, MissingExtraError, UnsupportedFileError
-from mien.images import to_pil
+from mien.images import resize, to_pil
 from mien.inversion.code import picture_digest
-from mien.latents import MAX_SEED, sample_ws, synthesize, truncate
+from mien.latents import MAX_SEED, fitted, sample_ws, synthesize, truncate
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 from mien.training.pair_filter import FilterConfig, PairFilter, Signals
@@ -230,7 +231,8 @@ class _Maker:
             some = list(seeds[first : first + self.config.batch_size])
             began = time.perf_counter()
             ws = _codes(self.source, some, self.config)
-            people, drawings = (synthesize(G, ws).clamp(-1, 1).cpu() for G in (self.source, self.target))
+            people = resize(synthesize(self.source, ws), self.target.img_resolution).clamp(-1, 1).cpu()
+            drawings = self._drawings(ws)
             self.drawing_s += time.perf_counter() - began
             known = [{"seed": s, "psi": _psi_of(s, self.config), "class": self.config.class_idx} for s in some]
             yield from self._kept([f"seed:{s}" for s in some], people, drawings, ws.cpu(), known)
@@ -238,9 +240,13 @@ class _Maker:
     def photos(self, photos: Iterable[tuple[str, Tensor, Tensor]]) -> Iterator[tuple[str, Pair]]:
         """Yield the pairs of photos: name, img [1,3,H,H] and ws [num_ws, w_dim]."""
         for name, img, ws in photos:
-            drawing = synthesize(self.target, ws[None].to(self.target.w_avg.device)).clamp(-1, 1).cpu()
             origin = f"photo:{picture_digest(img)[:16]}"
-            yield from self._kept([origin], img.cpu(), drawing, ws[None].cpu(), [{"photo": name}])
+            person = resize(img, self.target.img_resolution).clamp(-1, 1).cpu()
+            yield from self._kept([origin], person, self._drawings(ws[None]), ws[None].cpu(), [{"photo": name}])
+
+    def _drawings(self, ws: Tensor) -> Tensor:
+        G = self.target
+        return synthesize(G, fitted(ws, G.num_ws).to(G.w_avg.device)).clamp(-1, 1).cpu()
 
     def _kept(
         self, origins: list[str], people: Tensor, drawings: Tensor, ws: Tensor, known: list[dict[str, Any]]
@@ -289,7 +295,7 @@ def make_pairs(
 
     Args:
         source: draws people; codes and their mean are its own.
-        target: draws the same codes in its way.
+        target: draws the same codes in its way, at a larger side where it has grown; people are enlarged to it.
         outdir: folder of the shards.
         config: which pairs.
         digests: sha256 of the weights of `source` and `target`, stored with every pair.
@@ -306,7 +312,7 @@ def make_pairs(
         MissingExtraError: webdataset is not installed.
     """
     tar_writer = _tar_writer()
-    check_related(source, target, min_cosine)
+    check_decodes(source, target, min_cosine)
     if (judge is None) != (config.filter is None):
         raise InputError("filters need their networks", hint="give a judge with config.filter, or neither")
     _begin(outdir, config, digests)

@@ -1,7 +1,7 @@
 """Generators as differences to another one: what training left as it was is not stored, the rest in few bits.
 
 A file holds, for each tensor that changed, its difference to the base's, and in the header which base that is: its name
-and the digest of its tensors. It reads as the whole network wherever mien reads one, and only with that very base,
+and the digest of its tensors. What a generator has grown beyond its base is held as it is. It reads as the whole network wherever mien reads one, and only with that very base,
 which lies beside the file or comes with the package.
 
     exact   changed tensors themselves, float32: the same bits come back
@@ -78,7 +78,10 @@ def _decoded(file: str, stored: Mapping[str, Tensor], base: Mapping[str, Tensor]
     for name, tensor in stored.items():
         if name.endswith(SCALE):
             continue
-        if name not in base or tensor.shape != base[name].shape:
+        if name not in base:  # what has grown; whether it belongs there is seen when the network is built
+            tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+            continue
+        if tensor.shape != base[name].shape:
             refuse(file, f"{name} {list(tensor.shape)} is no tensor of its base")
         if tensor.dtype == torch.int8 and base[name].is_floating_point():
             scale = stored.get(name + SCALE)
@@ -126,7 +129,7 @@ def save_difference(
     Args:
         G: the generator.
         path: file to make or replace.
-        base: a generator built alike.
+        base: a generator built alike, or one from which it has grown.
         base_name: under which it is found again: that of a bundled network, or the stem of a file that will lie beside.
         coding: one of `CODINGS`.
         provenance: facts about the weights that JSON can hold.
@@ -135,13 +138,17 @@ def save_difference(
         InputError: an unknown coding, two generators that are built differently, or differences beyond 16 bits.
     """
     check_coding(coding)
-    if type(G) is not type(base) or G.init_kwargs != base.init_kwargs:
+    smaller = G.init_kwargs | {"img_resolution": base.img_resolution}
+    if type(G) is not type(base) or smaller != base.init_kwargs or G.img_resolution < base.img_resolution:
         hint = "give the generator that it was trained from, or save it whole"
         raise InputError(f"it is built differently from {base_name}", hint=hint)
     now, before = ({k: t.detach().cpu() for k, t in cast(nn.Module, net).state_dict().items()} for net in (G, base))
     stored: dict[str, Tensor] = {}
     for name, tensor in now.items():
-        stored |= _encoded(name, tensor.contiguous(), before[name], coding)
+        if name in before:
+            stored |= _encoded(name, tensor.contiguous(), before[name], coding)
+        else:
+            stored[name] = tensor.contiguous() if coding == "exact" else as_half(name, tensor)
     recipe = {
         "format": FORMAT,
         "net": net_name(cast(nn.Module, G)),

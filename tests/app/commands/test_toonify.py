@@ -158,7 +158,7 @@ def test_from_pairs_to_a_drawn_photo(photo: Path, tmp_path: Path) -> None:
     art, pairs, run = write_related(tmp_path / "art.safetensors", 0.2), tmp_path / "pairs", tmp_path / "run"
     mien("pairs", "make", "--target", art, "--num", 12, "--val-share", 0.3, "--no-filter", "--outdir", pairs)
     chosen = ("kimg=0.008", "batch_size=4", "widths=4,6,8", "num_blocks=0,0,0", "ndf=4", "num_layers=1")
-    settings = [word for setting in (*chosen, "perceptual_weight=0") for word in ("--set", setting)]
+    settings = [word for setting in (*chosen, "perceptual_weight=0", "identity_weight=0") for word in ("--set", setting)]
     made = Path(mien("train", "pix2pix", "--pairs", pairs, "--outdir", run, *settings))
     assert made == run / "student.safetensors"
     facts = read_recipe(made).provenance

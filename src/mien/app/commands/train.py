@@ -103,6 +103,9 @@ def adapt(
     difference: Annotated[
         str | None, typer.Option("--difference", help="Save as a difference to --from: int8, fp16 or exact.")
     ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=4, help="Side of the drawings, px; a smaller generator grows to it.")
+    ] = None,
 ) -> None:
     """Teach a generator of faces to draw, from a small set: ADA, frozen mapping, snapshots, warning signs.
 
@@ -120,7 +123,7 @@ def adapt(
     if difference is not None:
         check_coding(difference, network)
     G = load_generator(network)
-    drawings = load_pictures(data, size_px=G.img_resolution, cache=run.cache)
+    drawings = load_pictures(data, size_px=size or G.img_resolution, cache=run.cache)
     D = find_discriminator(network, companion(network, "discriminator"))
     place, face_net = pick_device(run.device), _face_net()
     with plan.following(data, network) as made:
