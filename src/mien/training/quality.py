@@ -262,17 +262,15 @@ def load_quality(path: Path) -> Quality:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[HEADER])
-            tables = [file.get_tensor(name).double().numpy() for name in TABLES]
+            tables = {name: file.get_tensor(name).double().numpy() for name in TABLES}
         if facts["format"] != FORMAT:
             raise WeightsError(f"{path} has another format", hint="a newer mien may read it")
-        names = tuple(map(str, facts["names"]))
-        numbers = [float(facts[name]) for name in NUMBERS]
-        quality = Quality(names, *tables, *numbers, dict(facts["digests"]), dict(facts["facts"]))
+        names, numbers = tuple(map(str, facts["names"])), {name: float(facts[name]) for name in NUMBERS}
+        known: dict[str, Any] = {**tables, **numbers}
+        quality = Quality(names=names, **known, digests=dict(facts["digests"]), facts=dict(facts["facts"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as err:
         raise WeightsError(f"{path} holds no judge of quality", hint="fit one with `mien pairs fit`") from err
-    values = [*tables.values(), np.array([*numbers.values()])]
-    if not all(np.isfinite(value).all() for value in values) or any(
-        table.shape != (len(names),) for table in values[:3]
-    ):
+    is_finite = all(np.isfinite(value).all() for value in known.values())
+    if not is_finite or any(table.shape != (len(names),) for table in tables.values()):
         raise WeightsError(f"{path} holds a judge that cannot be used", hint="fit it again with `mien pairs fit`")
     return quality
