@@ -43,7 +43,17 @@ from mien.training.pair_filter import FilterConfig, PairFilter, Signals
 from mien.training.resume import Origin, read_options, write_options
 from mien.training.settings import fixed_settings, require_least, require_share
 
-__all__ = ["SPLITS", "Pair", "PairsConfig", "make_pairs", "read_pairs", "split_of"]
+__all__ = [
+    "REPORT",
+    "SPLITS",
+    "Pair",
+    "PairsConfig",
+    "make_pairs",
+    "read_pairs",
+    "read_shard",
+    "split_of",
+    "tar_writer",
+]
 
 SPLITS = ("train", "val", "test")
 REPORT = "report.json"
@@ -141,7 +151,8 @@ def _sample(pair: Pair) -> dict[str, Any]:
     return {"__key__": pair.key, **sides, "ws.npy": code, "json": facts}
 
 
-def _tar_writer() -> Any:
+def tar_writer() -> Any:
+    """Return webdataset's writer of tars, or say what to install."""
     try:
         from webdataset.writer import TarWriter
     except ImportError as err:
@@ -311,7 +322,7 @@ def make_pairs(
         InputError: the generators are not related, or the folder holds other pairs.
         MissingExtraError: webdataset is not installed.
     """
-    tar_writer = _tar_writer()
+    writer = tar_writer()
     check_decodes(source, target, min_cosine)
     if (judge is None) != (config.filter is None):
         raise InputError("filters need their networks", hint="give a judge with config.filter, or neither")
@@ -324,7 +335,7 @@ def make_pairs(
     jobs += [(name, {"photos": name}, maker.photos(some)) for name, some in (photos or {}).items()]
     records, num_made, began = [], 0, time.perf_counter()
     for name, facts, pairs in jobs:
-        shards = _Shards(outdir, name, tar_writer)
+        shards = _Shards(outdir, name, writer)
         record = shards.held(facts)
         if record is None:
             maker.rejected.clear()
@@ -377,11 +388,20 @@ def read_pairs(outdir: Path, split: str = "train") -> Iterator[dict[str, Any]]:
     if not shards:
         raise InputError(f"no pairs for {split} in {outdir}", hint="make some: mien pairs make")
     for shard in shards:
-        try:
-            yield from _samples_of(shard)
-        except (tarfile.TarError, OSError, EOFError) as err:
-            hint = "remove it, and make the pairs again: the rest stays"
-            raise UnsupportedFileError(f"{shard} is damaged: {err}", hint=hint) from err
+        yield from read_shard(shard)
+
+
+def read_shard(shard: Path) -> Iterator[dict[str, Any]]:
+    """Yield the samples of one shard, as `read_pairs` does.
+
+    Raises:
+        UnsupportedFileError: it is damaged.
+    """
+    try:
+        yield from _samples_of(shard)
+    except (tarfile.TarError, OSError, EOFError) as err:
+        hint = "remove it, and make the pairs again: the rest stays"
+        raise UnsupportedFileError(f"{shard} is damaged: {err}", hint=hint) from err
 
 
 def _samples_of(shard: Path) -> Iterator[dict[str, Any]]:

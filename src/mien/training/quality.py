@@ -82,6 +82,14 @@ class Quality:
     digests: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def digest(self) -> str:
+        """A sha256 of what it computes with."""
+        found = hashlib.sha256(json.dumps([self.names, *(getattr(self, name) for name in NUMBERS)]).encode())
+        for name in TABLES:
+            found.update(np.asarray(getattr(self, name), dtype="<f8").tobytes())
+        return found.hexdigest()
+
     def decide(self, measured: Measured) -> np.ndarray:
         """Return the judge's own scale, [N], before calibration; a value that is not known counts as the mean."""
         return _standard(measured.columns(self.names), self.mean, self.std, self.cut) @ self.weights + self.bias
