@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from PIL.Image import Image
 from mien.app.operations import OPERATIONS, Change, Edit, Mix, Style, draw, person_of
 from mien.app.recipes import recipe_of
 from mien.app.subjects import Scene, Subjects
-from mien.app.trust.gate import BlockList, admit, load_block_list, seal, spare
+from mien.app.trust.gate import BlockList, admit, seal, spare
 from mien.edits.recipe import Person, parse_recipe, recipe_text
 from mien.errors import InputError
 from mien.images import to_pil
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     from mien.app.settings import Settings
     from mien.app.studio import Studio
 
-__all__ = ["METHOD", "Desk", "Desks", "Moment"]
+__all__ = ["METHOD", "MOST_OTHERS", "Desk", "Errand", "Moment"]
 
 METHOD = "encoder"
 STYLE_PRESET = "lab-style"
 SHOWN_PX, THUMB_PX, INVENTED_PX, MOST_MOMENTS = 1280, 192, 384, 40
+MOST_OTHERS, MOST_CODES = 3, 8
 
 
 class _Quiet:
@@ -70,6 +72,14 @@ class Moment:
     face: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Errand:
+    """A job that runs for a desk, and the key of the text that names it."""
+
+    job_id: str
+    what: str
+
+
 def _small(image: Image, px: int) -> Image:
     small = image.copy()
     small.thumbnail((px, px), PIL.Image.Resampling.LANCZOS)
@@ -97,9 +107,13 @@ class Desk:
     blocked: BlockList
     moments: list[Moment] = field(default_factory=list)
     face: int = 0
-    job: str = ""
+    errand: Errand | None = None
+    made: tuple[str, Path] | None = None
     points: list[tuple[float, float]] = field(default_factory=list)
     used_s: float = field(default_factory=time.monotonic)
+    _watcher: int = 0
+    _codes: dict[str, Inversion] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # ---- In ---------------------------------------------------------------------------------------------------------
 
@@ -132,10 +146,15 @@ class Desk:
 
     def code(self, data: bytes) -> Inversion:
         """Look at the largest face of another picture."""
-        picture = self.picture(data)
-        with self.computing:
-            img = self.studio.align(picture, face=0)[0].img
-            return self.studio.invert(img, method=METHOD)[0]
+        key = sha256(data).hexdigest()
+        if key not in self._codes:
+            picture = self.picture(data)
+            with self.computing:
+                img = self.studio.align(picture, face=0)[0].img
+                self._codes[key] = self.studio.invert(img, method=METHOD)[0]
+        while len(self._codes) > MOST_CODES:
+            del self._codes[next(iter(self._codes))]
+        return self._codes[key]
 
     def expression(self, data: bytes) -> dict[str, float]:
         """Read the expression of the largest face of another picture: blendshape => 0..1."""
@@ -144,6 +163,36 @@ class Desk:
         picture = self.picture(data)
         with self.computing:
             return self.studio.expression(self.studio.align(picture, size_px=FRAME_PX, face=0)[0].img)
+
+    # ---- Jobs -------------------------------------------------------------------------------------------------------
+
+    def new_watcher(self) -> int:
+        """Return the number of somebody who watches the job from now on; all before are relieved."""
+        with self._lock:
+            self._watcher += 1
+            return self._watcher
+
+    def is_watched_by(self, watcher: int) -> bool:
+        """Say whether nobody came after this one."""
+        return self._watcher == watcher
+
+    def finish(self, errand: Errand) -> bool:
+        """Say whether the caller is the one who brings what a job made."""
+        with self._lock:
+            if self.errand is not errand:
+                return False
+            self.errand = None
+            return True
+
+    def clear(self) -> None:
+        """Put the photo and what runs away."""
+        self.new_watcher()
+        self.errand = self.made = None
+        self.moments, self.points, self.face = [], [], 0
+
+    def keep(self, data: bytes, what: str, suffix: str) -> None:
+        """Keep what was made beside the photo."""
+        self.made = what, self._write(data, f"mien-{what}-{secrets.token_hex(4)}{suffix}")
 
     # ---- Where it stands --------------------------------------------------------------------------------------------
 
@@ -335,53 +384,3 @@ class Desk:
     def change_request(self, operation: Mapping[str, Any]) -> dict[str, Any]:
         """Return the queue's request for one operation on the chosen face."""
         return {"op": "change", "operations": [dict(operation)], "method": METHOD, "face": self.face}
-
-
-class Desks:
-    """The desks of all visitors; each is forgotten when it was not used for as long as results are kept.
-
-    Args:
-        studio: networks.
-        settings: of the operator.
-        folder: of all visitors' files.
-    """
-
-    def __init__(self, studio: Studio, settings: Settings, folder: Path) -> None:
-        self.studio, self.settings, self.folder = studio, settings, folder
-        self.computing = threading.Lock()
-        self._blocked = load_block_list(settings.trust.block_list)
-        self._desks: dict[str, Desk] = {}
-        self._lock = threading.Lock()
-
-    def of(self, session: str) -> Desk:
-        """Return the desk of a browser's session."""
-        with self._lock:
-            if session not in self._desks:
-                name = secrets.token_hex(12)
-                self._desks[session] = Desk(
-                    self.studio, self.settings, self.folder / name, f"web:{name}", self.computing, self._blocked
-                )
-            desk = self._desks[session]
-            desk.used_s = time.monotonic()
-            return desk
-
-    def forget(self, desk: Desk) -> None:
-        """Delete what is held of a visitor."""
-        with self._lock:
-            self._desks = {session: one for session, one in self._desks.items() if one is not desk}
-        for path in desk.folder.glob("*"):
-            path.unlink(missing_ok=True)
-
-    def tidy(self) -> None:
-        """Forget who was not here for long, and delete every file that is too old."""
-        keep_s = self.settings.jobs.keep_s
-        with self._lock:
-            old = [desk for desk in self._desks.values() if desk.used_s + keep_s <= time.monotonic()]
-        for desk in old:
-            self.forget(desk)
-        for path in self.folder.rglob("*"):
-            try:
-                if path.is_file() and path.stat().st_mtime + keep_s <= time.time():
-                    path.unlink()
-            except OSError:  # somebody else deleted it
-                continue

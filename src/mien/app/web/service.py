@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
     from mien.app.jobs.queue import Queue
     from mien.app.studio import Studio
+    from mien.app.web.errands import Effort
 
 __all__ = ["create_app"]
 
 FOLDER = "GRADIO_TEMP_DIR"  # where Gradio keeps what comes and goes; it reads this when a page is built
 
 
-def create_app(studio: Studio, queue: Queue, settings: Settings, folder: Path) -> FastAPI:
+def create_app(studio: Studio, queue: Queue, settings: Settings, folder: Path, effort: Effort | None = None) -> FastAPI:
     """Return the service: /en/ and /ru/, /api/jobs, /healthz, /metrics, /docs.
 
     Args:
@@ -28,6 +29,7 @@ def create_app(studio: Studio, queue: Queue, settings: Settings, folder: Path) -
         queue: of jobs.
         settings: of the operator.
         folder: of visitors' files, which are deleted in time.
+        effort: that the page asks of the queue.
 
     Raises:
         MissingExtraError: the extra `web` is not installed.
@@ -41,7 +43,7 @@ def create_app(studio: Studio, queue: Queue, settings: Settings, folder: Path) -
     from mien import __version__
     from mien.app.web.acts import Acts
     from mien.app.web.api import add_api
-    from mien.app.web.desk import Desks
+    from mien.app.web.desks import Desks
     from mien.app.web.page import CSS, build, theme
     from mien.app.web.texts import LANGUAGES
 
@@ -51,7 +53,7 @@ def create_app(studio: Studio, queue: Queue, settings: Settings, folder: Path) -
     service.state.desks = desks
 
     for lang in LANGUAGES:
-        page = build(Acts(desks, queue, lang), keep_s=settings.jobs.keep_s)
+        page = build(Acts(desks, queue, lang, effort), keep_s=settings.jobs.keep_s)
         service = gr.mount_gradio_app(
             service,
             page,

@@ -1,15 +1,12 @@
-"""Every word of the page, in each of its languages; what is said of an error in words that the page's visitor knows."""
+"""Every word of the page, in each of its languages."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 
-from mien.app.jobs.record import NoJobError, QueueError, QueueFullError, TimedOutError
-from mien.app.trust.gate import CONSENT, BlockedError
-from mien.errors import Cancelled, MienError, MissingWeightsError, NoFaceError, UnsupportedFileError, WeightsError
+from mien.app.trust.gate import CONSENT
 
-__all__ = ["ERRORS", "LANGUAGES", "TEXTS", "direction_name", "error_words", "say"]
+__all__ = ["DIRECTIONS", "LANGUAGES", "TEXTS", "direction_name", "say", "style_name"]
 
 LANGUAGES = {"en": "English", "ru": "Русский"}
 
@@ -26,7 +23,90 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     "result": ("Before and after", "До и после"),
     "faces": ("Whose face?", "Чьё лицо?"),
     "welcome": ("Put in a photo with a face.", "Добавьте фото с лицом."),
-    "found": ("{count} found. Move a slider.", "Найдено лиц: {count}. Подвиньте ползунок."),
+    "step_photo": ("A photo", "Фото"),
+    "step_photo_help": (
+        "Drop one of yourself or of friends who agreed, take one, or invent a person.",
+        "Добавьте свой снимок или снимок друзей, которые не против, сфотографируйтесь или придумайте человека.",
+    ),
+    "step_change": ("A change", "Изменение"),
+    "step_change_help": (
+        "Sliders for smile, age and more; a cartoon of everybody; a mix with somebody else.",
+        "Ползунки для улыбки, возраста и прочего, мультик из всех, смесь с кем-то ещё.",
+    ),
+    "step_take": ("The picture", "Снимок"),
+    "step_take_help": (
+        "Compare before and after, then download. The file says that a machine changed it.",
+        "Сравните до и после и скачайте. В файле записано, что его изменила машина.",
+    ),
+    "group_face": ("Face", "Лицо"),
+    "group_drawing": ("Cartoon & paint", "Мультик и живопись"),
+    "group_people": ("People", "Люди"),
+    "group_more": ("More", "Ещё"),
+    "busy": (
+        "Something is being made already: wait for it, or press Stop.",
+        "Что-то уже делается: подождите или нажмите «Остановить».",
+    ),
+    "resumed": ("Here is where you were.", "Вы остановились здесь."),
+    "toonify": ("Cartoon", "Мультик"),
+    "toonify_help": (
+        "Draws every face of the photo at once, each in its place.",
+        "Рисует сразу все лица на фото, каждое на своём месте.",
+    ),
+    "toonify_style": ("Drawn how?", "Как рисовать?"),
+    "toonify_who": ("Whom?", "Кого?"),
+    "everybody": ("every face", "все лица"),
+    "chosen_face": ("the chosen face", "выбранное лицо"),
+    "whole_picture": ("the whole picture", "всё фото"),
+    "toonify_button": ("Make a cartoon", "Сделать мультик"),
+    "no_styles": ("No drawing networks are installed here.", "Здесь не установлены рисующие сети."),
+    "sweep": ("Styles in between", "Между стилями"),
+    "sweep_help": (
+        "Shows invented people drawn by blends of the face network and a drawing one, to choose a blend from.",
+        "Показывает придуманных людей, нарисованных смесями обычной сети и рисующей, чтобы выбрать смесь.",
+    ),
+    "sweep_button": ("Draw the table", "Нарисовать таблицу"),
+    "morph": ("Morph", "Превращение"),
+    "morph_help": (
+        "A video in which the chosen face turns into the others and back.",
+        "Видео, в котором выбранное лицо превращается в других и обратно.",
+    ),
+    "morph_photos": ("Pictures of the others, up to three", "Снимки остальных, до трёх"),
+    "morph_s": ("Seconds", "Секунд"),
+    "morph_button": ("Make the video", "Сделать видео"),
+    "lab": ("Report", "Отчёт"),
+    "lab_help": (
+        "Two to six people, one photo each: a page with everybody's projections, styles, moods, swaps, blends "
+        "and morphs, with numbers. Takes some minutes.",
+        "От двух до шести человек, по снимку на каждого: страница с проекциями, стилями, эмоциями, заменами, "
+        "смесями и превращениями всех, с числами. Займёт несколько минут.",
+    ),
+    "lab_photos": ("Photos, one of each person", "Снимки, по одному на человека"),
+    "lab_button": ("Make the report", "Сделать отчёт"),
+    "labels": ("Sorting pairs", "Разметка пар"),
+    "labels_help": (
+        "Whoever trains a cartoon network sorts its pairs of photo and drawing on a page of its own: {command}.",
+        "Кто обучает рисующую сеть, сортирует пары «фото — рисунок» на отдельной странице: {command}.",
+    ),
+    "made_morph": ("Download the video", "Скачать видео"),
+    "made_sweep": ("Download the table", "Скачать таблицу"),
+    "made_lab": ("Download the report (ZIP)", "Скачать отчёт (ZIP)"),
+    "made_lab_help": (
+        "Unpack it and open index.html in a browser.",
+        "Распакуйте и откройте index.html в браузере.",
+    ),
+    "drag_point": ("Which point?", "Какая точка?"),
+    "point_clicked": ("the one clicked", "нажатая"),
+    "point_mouth_left": ("left corner of the mouth", "левый угол рта"),
+    "point_mouth_right": ("right corner of the mouth", "правый угол рта"),
+    "point_nose": ("nose", "нос"),
+    "point_chin": ("chin", "подбородок"),
+    "drag_right": ("How far to the right, % of the face", "Насколько вправо, % лица"),
+    "drag_down": ("How far down, % of the face", "Насколько вниз, % лица"),
+    "preview": ("how it grows", "как получается"),
+    "found": (
+        "Faces found: {count}. Move a slider, or make a cartoon.",
+        "Найдено лиц: {count}. Подвиньте ползунок или сделайте мультик.",
+    ),
     "done": ("Done: {what}. Compare, go on, or download.", "Готово: {what}. Сравните, продолжайте или скачайте."),
     "undone": ("One step back.", "Шаг назад."),
     "first": ("This is the photo as it came.", "Это исходное фото."),
@@ -48,6 +128,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     ),
     "apply": ("Apply to the photo", "Применить к фото"),
     "express": ("Mood", "Эмоция"),
+    "express_help": (
+        "Gives the chosen face an expression; the rest of it stays.",
+        "Придаёт выбранному лицу выражение; остальное не меняется.",
+    ),
     "emotion": ("Expression", "Выражение"),
     "strength": ("Strength", "Сила"),
     "from_photo": ("...or as in this picture", "...или как на этом снимке"),
@@ -80,8 +164,8 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     "blend_button": ("Blend", "Смешать"),
     "drag": ("Drag", "Сдвиг"),
     "drag_help": (
-        "Click a point of the face, then where it should go.",
-        "Нажмите точку на лице, затем место, куда её сдвинуть.",
+        "Click a point of the face, then where it should go; or choose both below.",
+        "Нажмите точку на лице, затем место, куда её сдвинуть, или выберите их ниже.",
     ),
     "drag_face": ("Face", "Лицо"),
     "drag_button": ("Move it", "Сдвинуть"),
@@ -113,10 +197,6 @@ TEXTS: Mapping[str, tuple[str, str]] = {  # English, Russian
     "open": ("photo", "фото"),
     "before": ("before", "до"),
     "after": ("after", "после"),
-    "need_photo": ("There is no photo yet", "Фото ещё нет"),
-    "need_photo_hint": ("put one in on the left", "добавьте его слева"),
-    "need_picture": ("A picture is missing", "Не хватает снимка"),
-    "need_picture_hint": ("drop one into the field of this tool", "добавьте его в поле этого инструмента"),
     "broken": ("Something broke on our side", "У нас что-то сломалось"),
     "broken_hint": (
         "try again; the operator finds it as {number}",
@@ -156,18 +236,9 @@ DIRECTIONS: Mapping[str, tuple[str, str]] = {
     "hair_dark": ("Dark hair", "Тёмные волосы"),
     "hair_long": ("Long hair", "Длинные волосы"),
 }
-
-ERRORS: Mapping[type[MienError], tuple[str, str]] = {  # Russian words and hint; English ones are the error's own
-    NoFaceError: ("На снимке не найдено лицо", "возьмите фото крупнее или анфас"),
-    BlockedError: ("Этот снимок здесь не обрабатывается", "спросите владельца сервиса"),
-    UnsupportedFileError: ("Этот файл не читается как снимок", "пришлите JPEG, PNG, WebP или HEIC поменьше"),
-    QueueFullError: ("Очередь заполнена", "попробуйте чуть позже"),
-    QueueError: ("Очередь сейчас недоступна", "попробуйте чуть позже"),
-    NoJobError: ("Такого задания больше нет", "отправьте снимок ещё раз"),
-    TimedOutError: ("Работа заняла слишком много времени", "возьмите снимок поменьше"),
-    MissingWeightsError: ("Нет файла нейросети", "сообщите владельцу сервиса"),
-    WeightsError: ("Файлы нейросети не подходят друг к другу", "сообщите владельцу сервиса"),
-    Cancelled: ("Остановлено", ""),
+STYLES: Mapping[str, tuple[str, str]] = {
+    "drawn-64": ("Comic", "Комикс"),
+    "painted-64": ("Painting", "Живопись"),
 }
 
 
@@ -190,9 +261,11 @@ def direction_name(lang: str, name: str) -> str:
     return DIRECTIONS.get(name, (own, own))[list(LANGUAGES).index(lang)]
 
 
-def error_words(lang: str, err: MienError) -> tuple[str, str]:
-    """Return what happened and what to do, as HTML-safe text."""
-    message, hint = err.message, err.hint
-    if lang == "ru":
-        message, hint = next((words for kind, words in ERRORS.items() if isinstance(err, kind)), (message, hint))
-    return html.escape(message[:1].upper() + message[1:]), html.escape(hint)
+def style_name(lang: str, name: str) -> str:
+    """Return what a drawing network is called on the page; one that has no name there keeps its own.
+
+    >>> style_name("ru", "drawn-64"), style_name("en", "ink_student")
+    ('Комикс', 'Ink student')
+    """
+    own = name.replace("_", " ").replace("-", " ").capitalize()
+    return STYLES.get(name, (own, own))[list(LANGUAGES).index(lang)]
