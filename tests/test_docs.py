@@ -80,8 +80,9 @@ def names_of(path: Path) -> set[str]:
 
 def test_names_in_modules_are_there() -> None:
     known = set().union(*(names_of(path) for path in PACKAGE.rglob("*.py")))
-    modules = {path.stem for path in PACKAGE.rglob("*.py")}
+    known |= {f"{path.parent.name}.{path.stem}" for path in PACKAGE.rglob("*.py")}
+    owners = {name.partition(".")[0] for name in known}
     dotted = {name for name in in_code(ARCHITECTURE) if re.fullmatch(r"[A-Za-z]\w*\.[A-Za-z]\w+", name)}
-    named = {name for name in dotted if name.partition(".")[0] in modules or name[0].isupper()}
-    assert len(named) > 20
-    assert not {name for name in named if not name.endswith(".py")} - known
+    named = {name for name in dotted if name.partition(".")[0] in owners and not name.endswith(".py")}
+    assert len(named) > 15
+    assert not named - known
