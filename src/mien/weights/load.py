@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Net = TypeVar("Net", bound=nn.Module)
+TABLES = ("directions-", "quality-")  # how bundled files begin that hold no network
 
 
 # ---- Names and places -----------------------------------------------------------------------------------------------
@@ -53,7 +54,7 @@ def bundled_file(name: str) -> Path | None:
 
 def bundled_names() -> list[str]:
     """Return the names of the networks that come with the package."""
-    return sorted(path.stem for path in _bundle().glob(f"*{SUFFIX}") if not path.stem.startswith("directions-"))
+    return sorted(path.stem for path in _bundle().glob(f"*{SUFFIX}") if not path.stem.startswith(TABLES))
 
 
 def find_weights(path_or_name: str | Path, *, on_step: Sink = ignore) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.app.commands import pair_quality
 from mien.app.options import Class, Device, Outdir, Psi
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, FACE_NET
 from mien.app.terminal.items import check_network, check_outdir
@@ -25,6 +26,7 @@ __all__ = ["app"]
 PHOTOS_A_SHARD = 64
 
 app = typer.Typer(no_args_is_help=True, help="Pairs of people and drawings, for `mien train pix2pix`.")
+app.add_typer(pair_quality.app)
 
 
 def _photos_in(folder: Path) -> list[Path]:
