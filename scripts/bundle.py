@@ -1,4 +1,4 @@
-"""Make every network that mien ships, stage by stage: detector, faces, generator, encoder, directions, drawn, painted.
+"""Make every network that mien ships: detector, faces, generator, encoder, directions, drawn, painted, student.
 
     python scripts/bundle.py --data ../shared/data --runs runs                    # whatever is not up to date
     python scripts/bundle.py --data ../shared/data --runs runs --plan             # say what that is, and where
@@ -20,7 +20,7 @@ import argparse
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mien.app.artists import drawing_code
 from mien.app.capabilities.networks import companion, pick_device
 from mien.app.settings import DETECTOR, FACE_NET
 from mien.app.studio import Studio
@@ -41,20 +42,25 @@ from mien.edits.find import FindConfig, find_directions
 from mien.edits.interfacegan import find_boundaries
 from mien.edits.labels import load_labels
 from mien.errors import InputError, WeightsError
+from mien.faces.detect import load_detector
 from mien.losses import identity_distance
 from mien.metrics import psnr, ssim
 from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder, look
 from mien.nets.features import FaceNet
 from mien.report import Sink, ignore
-from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, adapt, find_discriminator
+from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, Adapted, adapt, find_discriminator
 from mien.training.data import PictureSet, load_pictures, source_digest, split_people
 from mien.training.detector import DetectorConfig
 from mien.training.detector import train as train_detector
+from mien.training.distill import DistillConfig, distill
 from mien.training.encoder import EncoderConfig, train_encoder
 from mien.training.faces import FaceTrainConfig, evaluate, train_faces
 from mien.training.gan import train_on_people
 from mien.training.gan_step import PRESETS, GanConfig
+from mien.training.pair_filter import FilterConfig, PairFilter
+from mien.training.pair_set import load_pairs
+from mien.training.pairs import PairsConfig, make_pairs
 from mien.training.provenance import net_digest, provenance
 from mien.training.resume import Origin, load_state, read_options
 from mien.weights.delta import save_difference
@@ -69,9 +75,17 @@ DATA = {
     "scenes250": "Labeled Faces in the Wild, whole photos (scenes250)",
     "toons128": "machine-made drawings of DualStyleGAN's overview sheets, S-Lab licence, non-commercial (toons128)",
 }
-STAGES = ("detector", "faces", "generator", "encoder", "directions", "drawn", "painted")
+STAGES = ("detector", "faces", "generator", "encoder", "directions", "drawn", "painted", "student")
 HOW = ("precision", "use_compile", "save_steps", "save_kimg", "snapshot_kimg", "evaluate_kimg", "evaluate_pictures")
 """Settings that say how a network is made and not what it becomes; another one makes no file stale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentConfig(DistillConfig):
+    """Settings of the student, and how many pairs it learns from."""
+
+    num_people: int = 3000  # invented, a fifth of them with more variety, and
+    num_photos: int = 1000  # of real people, the sharpest; both before the filter
 
 
 @dataclass(frozen=True)
@@ -84,10 +98,16 @@ class Chain:
     device: torch.device
     on_step: Sink = ignore
     bundle: Path = BUNDLE
+    drawn_px: int = 128  # side of the drawings to which a generator that draws grows
 
     @property
     def network(self) -> Path:
         return self.bundle / f"{self.generator}.safetensors"
+
+    @property
+    def side(self) -> str:
+        """Side of the generator's pictures, as its name says it."""
+        return self.generator.removeprefix("faces-")
 
     def source(self, name: str) -> Path:
         return self.data / f"{name}.zip"
@@ -179,8 +199,18 @@ def settings(generator: str) -> dict[str, Any]:
         "generator": PRESETS[generator],
         "encoder": EncoderConfig(),
         "directions": FindConfig(),
-        "drawn": replace(ADAPT_PRESETS["drawing"], where="style=illustration,comic"),
+        "sketch": replace(ADAPT_PRESETS["drawing"], where="style=illustration,comic"),  # what `drawn` begins with
+        "drawn": replace(
+            ADAPT_PRESETS["drawing"],
+            where="style=illustration",
+            batch_size=16,
+            lr=0.0008,
+            discriminator_lr=0.0016,
+            kimg=14.0,
+            patience=0,
+        ),
         "painted": replace(ADAPT_PRESETS["drawing"], where="style=impasto,fantasy"),
+        "student": StudentConfig(kimg=32.0, precision="bf16", identity_weight=2.0, save_kimg=4.0),
     }
 
 
@@ -212,7 +242,7 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
         D = load_net(newest(run_dir, "D"), Discriminator)
         belongs = {"network": weights_digest(network)}
         save_net(D, critic, provenance=facts | belongs, use_half=True)
-        return {"kimg": config.kimg} | last_scores(run_dir)
+        return {"kimg": config.kimg} | {k: v for k, v in last_scores(run_dir).items() if "/" in k}
 
     def make_encoder(config: EncoderConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
         studio = Studio(network, device=str(chain.device))
@@ -243,22 +273,48 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
         save_directions(found.with_provenance(facts), directions)
         return direction_numbers(found) | agreement(net, held_out)
 
-    def adapted(name: str) -> Stage:
-        out = network.with_name(f"{name}-{chain.generator.removeprefix('faces-')}.safetensors")
+    def taught(config: AdaptConfig, G: Any, D: Discriminator | None, side_px: int, run_dir: Path) -> Adapted:
+        drawings = load_pictures(toons, size_px=side_px, cache=chain.runs / "cache")
+        known: dict[str, Any] = dict(D=D, face_net=chain.face_net(), device=chain.device)
+        return adapt(config, G, drawings, run_dir, chain.on_step, **known)
 
-        def make(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
-            G = load_generator(network)
-            drawings = load_pictures(toons, size_px=G.img_resolution, cache=chain.runs / "cache")
-            D = find_discriminator(network, critic)
-            found = adapt(
-                config, G, drawings, run_dir, chain.on_step, D=D, face_net=chain.face_net(), device=chain.device
-            )
-            facts |= of_run(run_dir, kimg=found.score["kimg"], score=dict(found.score))
-            save_difference(found.G, out, base=G, base_name=network.stem, provenance=facts)
-            return dict(found.score)
+    def adapted(out: Path, base: Any, found: Adapted, facts: dict[str, Any]) -> dict[str, float]:
+        save_difference(found.G, out, base=base, base_name=network.stem, provenance=facts)
+        return dict(found.score)
 
-        return Stage(name, out, [toons], [face_net, network, critic], configs[name], make, network)
+    def make_painted(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+        G = load_generator(network)
+        found = taught(config, G, find_discriminator(network, critic), G.img_resolution, run_dir)
+        facts |= of_run(run_dir, kimg=found.score["kimg"], score=dict(found.score))
+        return adapted(painted, G, found, facts)
 
+    def make_drawn(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+        G, sketch = load_generator(network), run_dir / "sketch"
+        first = taught(configs["sketch"], G, find_discriminator(network, critic), G.img_resolution, sketch)
+        found = taught(config, first.G, load_net(newest(sketch, "D"), Discriminator), chain.drawn_px, run_dir)
+        kimg = [first.score["kimg"], found.score["kimg"]]
+        facts |= of_run(run_dir, kimg=kimg, score=dict(found.score), sketch=asdict(configs["sketch"]))
+        return adapted(drawn, G, found, facts)
+
+    def make_student(config: StudentConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+        studio, pairs, net = Studio(network, device=str(chain.device)), run_dir / "pairs", chain.face_net()
+        people, _ = chain.pictures(chain.drawn_px)
+        judge = PairFilter(load_detector(detector.out).to(chain.device), net, FilterConfig())
+        known = PairsConfig(num=config.num_people, high_psi_share=0.2, photos=people.digest)
+        digests = {"source": studio.digest, "target": weights_digest(drawn)}
+        photos = {"photos-000000": drawn_from_life(studio, people, config.num_photos)}
+        target = load_generator(drawn)
+        make_pairs(studio.G, target, pairs, known, digests=digests, judge=judge, photos=photos, on_step=chain.on_step)
+        shown, held = load_pairs(pairs), load_pairs(pairs, "val")
+        made = distill(config, shown, run_dir, chain.on_step, held=held, face_net=net, device=chain.device)
+        facts |= {"pictures": len(shown), "img_resolution": shown.side_px, "made_by": shown.made_by}
+        save_net(made, student, provenance=facts, use_half=True)
+        return {"pairs": len(shown)} | {name: last_scores(run_dir, name)[name] for name in ("val_l1", "val_perceptual")}
+
+    drawn, painted, student = (
+        chain.bundle / f"{name}.safetensors"
+        for name in (f"drawn-{chain.drawn_px}", f"painted-{chain.side}", f"toon-{chain.drawn_px}")
+    )
     detector = Stage(
         "detector", chain.bundle / f"{DETECTOR}.safetensors", [scenes], [], configs["detector"], make_detector
     )
@@ -277,8 +333,17 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
             make_directions,
             network,
         ),
-        adapted("drawn"),
-        adapted("painted"),
+        Stage("drawn", drawn, [toons], [face_net, network, critic], configs["drawn"], make_drawn, network),
+        Stage("painted", painted, [toons], [face_net, network, critic], configs["painted"], make_painted, network),
+        Stage(
+            "student",
+            student,
+            [faces],
+            [face_net, network, encoder, drawn],
+            configs["student"],
+            make_student,
+            network,
+        ),
     ]
 
 
@@ -300,11 +365,19 @@ def newest(run_dir: Path, letter: str) -> Path:
     return found[-1]
 
 
-def last_scores(run_dir: Path) -> dict[str, float]:
-    """The scores that a run's generator got last, by the names in its stats.jsonl."""
+def last_scores(run_dir: Path, known_by: str = "frechet/held_out") -> dict[str, float]:
+    """The last line of a run's stats.jsonl that has a score of that name; empty where none has."""
     with open(run_dir / "stats.jsonl", encoding="utf-8") as stats:
-        scored = [line for line in map(json.loads, stats) if "frechet/held_out" in line]
-    return {name: value for name, value in scored[-1].items() if "/" in name} if scored else {}
+        scored = [line for line in map(json.loads, stats) if known_by in line]
+    return dict(scored[-1]) if scored else {}
+
+
+def drawn_from_life(studio: Studio, people: PictureSet, num: int) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Yield name, picture [1, 3, S, S] and code [num_ws, w_dim] of the sharpest photos, as an artist sees them."""
+    order = np.argsort(-people.labels["sharpness"].astype(float), kind="stable")[:num]
+    for i in order:
+        img = people.pixels[i : i + 1].float() / 127.5 - 1
+        yield people.names[i], img, drawing_code(studio, img)[0].expand(studio.G.num_ws, -1)
 
 
 def trained_beside(run_dir: Path, studio: Studio, hidden: int) -> Encoder | None:

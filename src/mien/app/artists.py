@@ -19,7 +19,7 @@ from mien.weights.load import bundled_names, find_weights, load_generator, load_
 if TYPE_CHECKING:
     from mien.app.capabilities.codes import Codes
 
-__all__ = ["adapted_styles", "bundled_styles", "drawing_side", "draws_anything", "find_artist"]
+__all__ = ["adapted_styles", "bundled_styles", "drawing_code", "drawing_side", "draws_anything", "find_artist"]
 
 DRAWING_NETS = ("student.Student", "pix2pix.UnetGenerator", "animegan.AnimeGenerator")
 SIDE_PX = {"pix2pix.UnetGenerator": 256, "animegan.AnimeGenerator": 512}  # of faces, where a file does not say
@@ -95,6 +95,12 @@ def find_artist(studio: Codes, style: str) -> Artist:
     return Artist(path.stem, side, draw, is_free=kind in FREE_NETS)
 
 
+def drawing_code(studio: Codes, img: Tensor) -> Tensor:
+    """Return the code [N, 1, w_dim] in W by which an adapted generator draws faces img [N, 3, S, S] of any side."""
+    seen = resize(img, studio.G.img_resolution).clamp(-1, 1)
+    return truncate(studio.encode(seen).mean(dim=1, keepdim=True), studio.G.w_avg, PSI)
+
+
 def _by_codes(studio: Codes, path: Path) -> Artist:
     """Draw by what the studio's encoder sees in a face and another generator makes of it.
 
@@ -109,8 +115,6 @@ def _by_codes(studio: Codes, path: Path) -> Artist:
 
     def draw(img: Tensor) -> Tensor:
         with torch.no_grad(), exact_float32(studio.dtype == torch.float32):
-            seen = resize(img, studio.G.img_resolution).clamp(-1, 1)
-            w = studio.encode(seen).mean(dim=1, keepdim=True)
-            return other.synthesis(truncate(w, studio.G.w_avg, PSI).expand(-1, other.num_ws, -1), noise_mode="const")
+            return other.synthesis(drawing_code(studio, img).expand(-1, other.num_ws, -1), noise_mode="const")
 
     return Artist(path.stem, other.img_resolution, draw)
