@@ -158,7 +158,9 @@ def test_edges_are_raised_and_what_is_flat_stays() -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_four_pairs_are_learned_by_heart(name: str, tmp_path: Path) -> None:
-    still = dict(is_cut=False, move_share=0.0, degrade_share=0.0, sharpen_share=0.0, ema_kimg=0.0, lr=1e-2, gan_weight=0.01)
+    still = dict(
+        is_cut=False, move_share=0.0, degrade_share=0.0, sharpen_share=0.0, ema_kimg=0.0, lr=1e-2, gan_weight=0.01
+    )
     config = replace(RUNS[name], kimg=0.2, batch_size=4, save_kimg=9.0, **still)  # type: ignore[arg-type]
     steps: list[Step] = []
     pairs = some_pairs()
