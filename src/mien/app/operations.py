@@ -179,7 +179,7 @@ class Remake(Operation):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Face:
-    """Somebody as a picture [3, H, H] in [-1, 1] of the generator's side, with their code where it is a render."""
+    """Somebody as a picture [3, S, S] in [-1, 1], with their code where it is a render."""
 
     picture: Tensor
     person: Person | None = None
@@ -200,14 +200,14 @@ class Swap(Remake):
             raise InputError("the pictures of a swap's source have several sizes", hint="see mien swap --help")
 
     def remake(self, subjects: Subjects, source: str, face: int | None) -> Image:
-        from mien.app.sitters import put_on
+        from mien.app.sitters import fitted, put_on
 
         studio, side = subjects.studio, subjects.studio.G.img_resolution
         img = torch.stack([one.picture for one in self.sources])
-        if img.shape[2:] != (side, side):
+        if img.shape[2] != img.shape[3] or img.shape[3] % side:
             raise InputError(f"the swap's source is {list(img.shape[2:])} px, the generator {side}")
         codes = [
-            studio.invert(one.picture[None], method=self.method, on_step=subjects.bars)[0]
+            studio.invert(fitted(studio, one.picture[None]), method=self.method, on_step=subjects.bars)[0]
             if one.person is None
             else code_of(studio, one.person)
             for one in self.sources

@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_NETWORK",
     "DETECTOR",
     "DEVICES",
+    "FACE_MOTION",
     "FACE_NET",
     "NOISE_MODES",
     "PRECISIONS",
@@ -41,7 +42,7 @@ __all__ = [
 DEFAULT_NETWORK = "faces-64"
 """The generator that is used when none is named."""
 
-DETECTOR, FACE_NET = "detector", "face-features"
+DETECTOR, FACE_NET, FACE_MOTION = "detector", "face-features", "face-motion"
 """Names of the bundled networks that find and read faces."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

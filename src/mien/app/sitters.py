@@ -29,8 +29,10 @@ __all__ = [
     "Sitter",
     "config_of",
     "everybody",
+    "fitted",
     "matrix",
     "put_on",
+    "sharp_px",
     "sitter",
     "sitters_of",
     "whole",
@@ -38,6 +40,7 @@ __all__ = [
 
 METHOD, TARGET_METHOD, LAB_METHOD = "editable", "pivot", "lab-swap"
 TILE_PX = 192
+SHARP_PX = 512  # most that is taken of a face
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,12 @@ class Sitter:
     img: Tensor
     picture: Image
     crop: Crop
+
+    def at(self, size_px: int) -> Tensor:
+        """Cut the face out of its picture at another side, [1, 3, size_px, size_px]."""
+        from mien.faces.align import crop_quad
+
+        return crop_quad(self.picture, self.crop.quad, size_px=size_px).img
 
 
 def sitter(studio: Studio, text: str, *, aligned: bool, face: int | None = None, size_px: int | None = None) -> Sitter:
@@ -89,6 +98,29 @@ def whole(studio: Studio, name: str, picture: Image) -> Sitter:
     return Sitter(name, img, picture, crop_quad(picture, quad, size_px=studio.G.img_resolution, source=name))
 
 
+def sharp_px(studio: Studio, crops: Sequence[Crop]) -> int:
+    """Return the side at which faces are swapped: the generator's, doubled until it shows all that the photos have.
+
+    Args:
+        studio: whose generator.
+        crops: where the faces are in their photos.
+    """
+    import numpy as np
+
+    most = min(SHARP_PX, max(float(np.hypot(*(crop.quad[3] - crop.quad[0]))) for crop in crops))
+    side = studio.G.img_resolution
+    while side < most:
+        side *= 2
+    return side
+
+
+def fitted(studio: Studio, img: Tensor) -> Tensor:
+    """Bring sharp crops img [N, 3, S, S] to the generator's side."""
+    from mien.images import resize
+
+    return resize(img, studio.G.img_resolution).clamp(-1, 1)
+
+
 def put_on(
     subjects: Subjects,
     codes: Sequence[Inversion],
@@ -99,17 +131,18 @@ def put_on(
     face: int | None = None,
     steps: int | None = None,
 ) -> Image:
-    """Put the person of some codes and their pictures img [K, 3, H, W] on the largest face (or `face`) of a photo."""
+    """Put the person of some codes and their pictures img [K, 3, S, S] on the largest face (or `face`) of a photo."""
     studio, bars = subjects.studio, subjects.bars
     onto = sitter(studio, target, aligned=subjects.aligned, face=face)
     bars.say("target")
     (behind,) = subjects.invert(onto.img)
     bars.say("")
     if method == LAB_METHOD:
-        (swapped,) = studio.lab_swap(img, [behind], onto.img, on_step=bars)
+        (swapped,) = studio.lab_swap(fitted(studio, img), [behind], onto.img, on_step=bars)
     else:
         config = config_of(steps, studio.seed)
-        (swapped,) = studio.swap(codes, img, [behind], onto.img, config=config, on_step=bars)
+        sharp = onto.at(sharp_px(studio, [onto.crop]))
+        (swapped,) = studio.swap(codes, img, [behind], sharp, config=config, on_step=bars)
     return studio.paste_swap(onto.picture, onto.crop, swapped)
 
 
@@ -159,10 +192,11 @@ def everybody(
     """Put everybody on everybody else."""
     import torch
 
+    side = sharp_px(studio, [one.crop for one in people])
     for i, one in enumerate(people):
         others = [k for k in range(len(people)) if k != i]
-        img = torch.cat([people[k].img for k in others])
-        found = studio.swap([codes[i]], one.img, [codes[k] for k in others], img, config=config, on_step=on_step)
+        img = torch.cat([people[k].at(side) for k in others])
+        found = studio.swap([codes[i]], one.at(side), [codes[k] for k in others], img, config=config, on_step=on_step)
         for k, swapped in zip(others, found, strict=True):
             on_swap(i, k, swapped, studio.paste_swap(people[k].picture, people[k].crop, swapped))
 

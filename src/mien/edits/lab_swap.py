@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.edits.swap import Seam, Swap, SwapConfig, SwapMeans
+from mien.edits.graft import Seam
+from mien.edits.swap import Swap, SwapConfig, SwapMeans
 from mien.faces.seams import visible
 from mien.inversion.code import Inversion
 from mien.inversion.invert import PRESETS
@@ -68,7 +69,7 @@ def lab_swap(
         stats=means.stats,
         on_step=on_step,
     )
-    seam = Seam.of(target_img, yaw_deg, seen, config)
+    seam = Seam.of(target_img, yaw_deg, seen, inner=config.inner, outer=config.outer, sigma=config.sigma)
     with torch.no_grad():
         img, _ = seam.compose(torch.cat([code.render(G) for code in found]))
     return [Swap(img[i : i + 1], seam.within[i : i + 1], code, dict(code.losses)) for i, code in enumerate(found)]

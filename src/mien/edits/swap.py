@@ -1,13 +1,18 @@
 """Face swap: one person's face on other people's photos, with their pose, expression, light and surroundings.
 
-The source's own code in the source's own generator (an editable pivot, then tuned weights) already is that person; so
-the swap moves it as little as it can. First comes the likeliest move of w that changes pose and expression to the
-target's, by a linear model of the generator's own samples; then a short descent on those moves and, less, on the rows,
-which looks at the picture that comes out: the face within the target's outline, in the target's light, blended into
-the target. Identity is read on several views, so that it is not only this network's opinion at one place.
+Who somebody is lies in their own pixels. They are carried to where the points of a face are in the target's pose and
+expression, get the target's light and contrast, and are blended into the target within its outline; between lips that
+open the target's mouth stays. So a network that tells people apart need not be believed.
+
+The code of the same face is found beside it. The source's own code in the source's own generator (an editable pivot,
+then tuned weights) already is that person, so it is moved as little as can be: first the likeliest move of w that
+changes pose and expression to the target's, by a linear model of the generator's own samples; then a short descent on
+those moves and, less, on the rows, towards the carried face; then the weights learn the picture. Without pixels to
+carry (`use_pixels`), the render is blended into the target, and identity, read on several views, steers the descent.
 
 Source: losses: Zhu et al. 2021 (MegaFS), arXiv:2105.04932, and Wang et al. 2021 (HifiFace), Sec. 3.3, arXiv:2106.09965;
-a person's own weights: Roich et al. 2021, arXiv:2106.05744; edits near W: Tov et al. 2021, arXiv:2102.02766.
+a person's own weights: Roich et al. 2021, arXiv:2106.05744; edits near W: Tov et al. 2021, arXiv:2102.02766; identity
+of one face in the shape of another's expression: Vlasic et al. 2005 (face transfer), doi:10.1145/1073204.1073209.
 """
 
 from __future__ import annotations
@@ -22,8 +27,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.edits.find import linear_model
+from mien.edits.graft import Seam, carried, mean_inside
 from mien.errors import InputError
-from mien.faces.seams import face_mask, laplacian_blend, low_pass, visible
+from mien.faces.seams import visible
+from mien.images import resize
 from mien.inversion.code import Inversion
 from mien.inversion.personal import Changes, personal
 from mien.inversion.project import Schedule
@@ -32,12 +39,12 @@ from mien.latents import LatentStats, broadcast, sample_w, scale_rows
 from mien.losses import identity_distance
 from mien.nets.features import FaceNet
 from mien.nets.generator import Generator
+from mien.nets.motion import FaceMotion
 from mien.report import Sink, Step, ignore
 
 __all__ = [
     "Describe",
     "Moves",
-    "Seam",
     "Swap",
     "SwapConfig",
     "SwapMeans",
@@ -66,6 +73,8 @@ class SwapConfig(Schedule):
     num_samples: int = 512  # of the generator, that tell how pose and expression move
     ridge: float = 0.3  # shrinkage of their linear model
     reach: float = 1.5  # farthest first move of one attribute
+    use_pixels: bool = True  # the photo's own, where the motion of faces is known; False = the render
+    contrast: float = 0.5  # power of the ratio of contrasts that the detail of carried pixels gets, 0 = as it is
     sigma: float = 0.2  # of the low-pass that light and colour are matched by, in sides of the crop
     inner: float = 0.93  # the face is the source's up to here, 1 being the target's outline,
     outer: float = 1.2  # and the photo is the target's from here on
@@ -74,6 +83,7 @@ class SwapConfig(Schedule):
     expression_weight: float = 1.5  # mean absolute difference of blendshapes
     colour_weight: float = 0.2  # mean absolute difference of the face's low frequencies, before they are matched
     border_weight: float = 0.5  # mean absolute difference of pixels around the outline
+    guide_weight: float = 4.0  # mean absolute difference of the face from the one whose pixels were carried
     near_weight: float = 5.0  # squared distance of the code from where it began
     prior_weight: float = 0.02  # how unlikely the code is for the mapping
     tune_steps: int = 30  # of pivotal tuning, by which the generator learns what surrounds the face; 0 = none
@@ -132,52 +142,21 @@ class SwapMeans:
         moves: what `attribute_moves` learnt.
         stats: of the generator.
         describe: another recogniser to steer by, say ArcFace.
+        motion: how points of a face move, by which pixels are carried.
     """
 
     face_net: FaceNet
     moves: Moves
     stats: LatentStats
     describe: Describe | None = None
+    motion: FaceMotion | None = None
 
     def identity(self, img: Tensor) -> Tensor:
         """Whose faces img [N, 3, H, H] shows, [N, D] of unit length."""
         return self.face_net(img).identity if self.describe is None else self.describe(img)
 
 
-# ---- The picture that comes out -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Seam:
-    """Where N targets' faces end, and what is seen there."""
-
-    target: Tensor  # [N, 3, S, S]
-    face: Tensor  # [N, 1, S, S], the source's
-    within: Tensor  # [N, 1, S, S], beyond which nothing changes
-    ring: Tensor  # [N, 1, S, S], around the outline
-    colour: Tensor  # [N, 3, S, S], low frequencies of the face
-    sigma: float
-
-    @staticmethod
-    def of(target: Tensor, yaw_deg: Tensor, seen: Tensor, config: SwapConfig) -> Seam:
-        side, middle = target.shape[-1], (config.inner + config.outer) / 2
-        face = face_mask(side, yaw_deg, inner=config.inner, outer=middle) * seen
-        within = face_mask(side, yaw_deg, inner=middle, outer=config.outer) * seen
-        return Seam(target, face, within, within * (1 - face), low_pass(target, face, config.sigma), config.sigma)
-
-    def compose(self, render: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Blend renders into the targets: pictures [N, 3, S, S], and how ill they fit, [N] each."""
-        off = self.colour - low_pass(render, self.face, self.sigma)
-        lit = render + off
-        picture = self.target.lerp(laplacian_blend(lit, self.target, self.face), self.within)
-        return picture, {
-            "colour": _mean_inside(off.abs(), self.face),
-            "border": _mean_inside((lit - self.target).abs(), self.ring),
-        }
-
-
-def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).mean(dim=(1, 2, 3)) / mask.mean(dim=(1, 2, 3)).clamp(min=1e-6)
+# ---- What is looked at ----------------------------------------------------------------------------------------------
 
 
 def random_view(img: Tensor, seed: int) -> Tensor:
@@ -218,12 +197,14 @@ class _Wanted:
     identity: Tensor  # [N, D]
     values: Tensor  # [N, K], pose and expression
     seam: Seam
+    guide: Tensor | None = None  # [N, 3, S, S], what they look like, where that is known
 
     def terms(self, img: Tensor, means: SwapMeans, seeds: Sequence[int]) -> dict[str, Tensor]:
         """Say how far composites [N, 3, S, S] are from it, [N] each; identity on a view of every seed too."""
         off = attributes(means.face_net, img) - self.values
         views = [img, *(random_view(img, seed) for seed in seeds)]
-        return {
+        guided = {} if self.guide is None else {"guide": mean_inside((img - self.guide).abs(), self.seam.face)}
+        return guided | {
             "identity": torch.stack([identity_distance(means.identity(v), self.identity) for v in views]).mean(0),
             "pose": (off[:, :3] / POSE_UNIT_DEG).square().mean(1),
             "expression": off[:, 3:].abs().mean(1),
@@ -287,8 +268,8 @@ def _swap_from(
     means: SwapMeans,
     config: SwapConfig,
     on_step: Sink,
-) -> list[Swap]:
-    """Put the person of one code, whose pose and expression are `from_values` [K], on N targets."""
+) -> tuple[Tensor, list[Inversion]]:
+    """Put the person of one code, whose pose and expression are `from_values` [K], on N targets: pictures and codes."""
     changes = replace(source.changes, feature=None)  # a feature map would stay where the source's picture has it
     own = personal(G, changes) if changes else G
     rows = scale_rows(range(config.first, config.last + 1), G.num_ws)
@@ -296,28 +277,27 @@ def _swap_from(
     start[:, rows] = source.ws.to(other_ws)[rows]
     first = ((wanted.values - from_values) / means.moves.units).clamp(-config.reach, config.reach)
     ws, terms = _descend(own, start, first, wanted, means, config, on_step)
-    with torch.no_grad():
-        img, _ = wanted.seam.compose(own.synthesis(ws, noise_mode="const"))
+    img = wanted.guide
+    if img is None:
+        with torch.no_grad():
+            img, _ = wanted.seam.compose(own.synthesis(ws, noise_mode="const"))
     codes = _settled(own, img, ws, means, config, on_step)
     with torch.no_grad():
         img, _ = wanted.seam.compose(torch.cat([code.render(own) for code in codes]))
-    return [
-        Swap(
-            img[i : i + 1],
-            wanted.seam.within[i : i + 1],
-            replace(source, ws=code.ws, noise=(), changes=joined(changes, code.changes), losses=terms[i], preview=None),
-            terms[i],
-        )
-        for i, code in enumerate(codes)
+    found = [
+        replace(source, ws=code.ws, noise=(), changes=joined(changes, code.changes), losses=losses, preview=None)
+        for code, losses in zip(codes, terms, strict=True)
     ]
+    return img, found
 
 
 def _check(G: Generator, **pictures: Tensor) -> None:
     side = G.img_resolution
     for name, img in pictures.items():
-        if img.ndim != 4 or img.shape[1:] != (3, side, side) or not len(img):
-            hint = "align the photos first"
-            raise InputError(f"{name} must be [N, 3, {side}, {side}], got {list(img.shape)}", hint=hint)
+        is_square = img.ndim == 4 and img.shape[1] == 3 and img.shape[2] == img.shape[3]
+        if not is_square or not len(img) or img.shape[3] % side:
+            wanted = f"[N, 3, {side}, {side}] or a multiple of that"
+            raise InputError(f"{name} must be {wanted}, got {list(img.shape)}", hint="align the photos first")
 
 
 def swap(
@@ -339,12 +319,15 @@ def swap(
     Args:
         G: the generator; nothing of it is changed.
         sources: codes of K photos of one person, best with an editable pivot and tuned weights.
-        source_img: [K, 3, H, W] in [-1, 1], the photos' crops.
+        source_img: [K, 3, H, H] in [-1, 1], the photos' crops at the generator's side or a multiple of it.
         targets: codes of the N targets, best editable ones too: what they do not show hides a face.
-        target_img: [N, 3, H, W] in [-1, 1], the targets' crops.
+        target_img: [N, 3, S, S] in [-1, 1], the targets' crops, likewise.
         means: what to work with.
         config: settings.
         on_step: hears of every step.
+
+    Returns:
+        Swaps at the targets' side S where pixels are carried, else at the generator's.
 
     Raises:
         InputError: pictures of another side, or not one code for each.
@@ -353,19 +336,31 @@ def swap(
     _check(G, source_img=source_img, target_img=target_img)
     if len(sources) != len(source_img) or len(targets) != len(target_img):
         raise InputError("a code is needed for every picture of source and target")
+    small = resize(target_img, G.img_resolution).clamp(-1, 1)
+    motion = means.motion if config.use_pixels else None
     with torch.no_grad():
         identity = F.normalize(means.identity(source_img).mean(0, keepdim=True), dim=1)
         from_values, values = (attributes(means.face_net, img) for img in (source_img, target_img))
-        seen = visible(target_img, torch.cat([code.code_alone().render(G) for code in targets]))
+        seen = visible(small, torch.cat([code.code_alone().render(G) for code in targets]))
     nearest = ((values[:, None] - from_values) / means.moves.units).square().sum(2).argmin(1)  # [N]
     done: dict[int, Swap] = {}
     for k in range(len(sources)):
         for batch in (nearest == k).nonzero()[:, 0].split(config.batch_size):
             if not len(batch):
                 continue
-            seam = Seam.of(target_img[batch], values[batch, 0], seen[batch], config)
+            place: dict[str, float] = dict(inner=config.inner, outer=config.outer, sigma=config.sigma)
+            seam = Seam.of(small[batch], values[batch, 0], seen[batch], **place)
             wanted = _Wanted(identity.expand(len(batch), -1), values[batch], seam)
+            pictures = None
+            if motion is not None:
+                sharp = Seam.of(target_img[batch], values[batch, 0], seen[batch], **place)
+                with torch.no_grad():
+                    one = (source_img[k : k + 1], from_values[k : k + 1])
+                    pictures, _ = sharp.compose(carried(motion, *one, values[batch], sharp, contrast=config.contrast))
+                wanted = replace(wanted, guide=resize(pictures, G.img_resolution))
             other_ws = torch.stack([targets[i].ws for i in batch.tolist()]).to(target_img)
-            swapped = _swap_from(G, sources[k], from_values[k], wanted, other_ws, means, config, on_step)
-            done |= dict(zip(batch.tolist(), swapped, strict=True))
+            img, codes = _swap_from(G, sources[k], from_values[k], wanted, other_ws, means, config, on_step)
+            img, within = (img, seam.within) if pictures is None else (pictures, sharp.within)
+            for i, row in enumerate(batch.tolist()):
+                done[row] = Swap(img[i : i + 1], within[i : i + 1], codes[i], dict(codes[i].losses))
     return [done[i] for i in range(len(targets))]

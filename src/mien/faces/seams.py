@@ -23,6 +23,7 @@ UPPER_HALF, LOWER_HALF = 0.26, 0.33  # its heights; the mesh goes up to 0.33, wh
 UPPER_POWER, LOWER_POWER = 3.0, 2.0  # a broad forehead, a round chin
 LEAN, LEAN_AT_ENDS = -0.0048, 0.0010  # sides that the outline moves per degree of yaw, at the ears and at its ends
 COARSEST = 8  # cells a side at which the pyramid ends
+COARSE_SIGMA_PX = 13  # of a Gaussian for which pixels are made coarser
 HIDDEN = (0.25, 0.4)  # residual of 0..2 where something may hide the face, and where it does; faces leave up to 0.2
 RESIDUAL_SIGMA = 0.03  # of the residual's blur, in sides of the crop
 
@@ -58,8 +59,10 @@ def low_pass(img: Tensor, mask: Tensor, sigma: float) -> Tensor:
         mask: 0..1; what lies outside of it has no part in the means.
         sigma: of the Gaussian, in sides of the picture.
     """
-    sigma_px = sigma * img.shape[-1]
-    return blur(img * mask, sigma_px) / blur(mask, sigma_px).clamp(min=1e-3)
+    side = img.shape[-1]
+    coarse = min(side, max(1, round(COARSE_SIGMA_PX / sigma)))  # what is so blurred needs no finer pixels
+    inside, weight = (blur(F.adaptive_avg_pool2d(x, coarse), sigma * coarse) for x in (img * mask, mask))
+    return F.interpolate(inside / weight.clamp(min=1e-3), (side, side), mode="bilinear", align_corners=False)
 
 
 def _halved(img: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ NETS = (
     "features.FaceNet",
     "inception.Inception",
     "lpips.LPIPS",
+    "motion.FaceMotion",
     "pix2pix.PatchDiscriminator",
     "pix2pix.UnetGenerator",
     "psp.PspEncoder",

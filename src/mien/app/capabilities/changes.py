@@ -142,7 +142,7 @@ class Changes(Codes):
         """How faces move, and who says whose face it is: ArcFace where its weights are in the cache, else ours."""
         judge = identity_judge(device=self.device)
         describe = None if judge.name == SHIPPED else judge.describe
-        return SwapMeans(self._reader(), attribute_moves(self.G, self._reader()), self.stats, describe)
+        return SwapMeans(self._reader(), attribute_moves(self.G, self._reader()), self.stats, describe, self.motion)
 
     @in_precision
     def swap(

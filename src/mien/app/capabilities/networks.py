@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_NET, PRECISIONS
+from mien.app.settings import DEFAULT_NETWORK, DETECTOR, DEVICES, FACE_MOTION, FACE_NET, PRECISIONS
 from mien.edits.directions import DirectionSet, load_directions
 from mien.errors import InputError, WeightsError
 from mien.faces.detect import load_detector
@@ -19,6 +19,7 @@ from mien.nets.detector import Detector
 from mien.nets.encoder import Encoder
 from mien.nets.features import FaceNet
 from mien.nets.generator import Generator
+from mien.nets.motion import FaceMotion
 from mien.nets.precision import exact_float32
 from mien.weights.load import bundled_names, find_weights, load_generator, load_net, read_recipe, weights_digest
 
@@ -118,6 +119,11 @@ class Networks:
         return None if self._face_net is None else load_net(self._face_net, FaceNet).to(self.device)
 
     @cached_property
+    def motion(self) -> FaceMotion | None:
+        """How points of faces move, or None where the studio was made without a face network to read them."""
+        return None if self._face_net is None else load_net(FACE_MOTION, FaceMotion).to(self.device)
+
+    @cached_property
     def encoder(self) -> Encoder | None:
         """The generator's encoder, or None where none lies beside it.
 
@@ -156,6 +162,6 @@ class Networks:
     def weights(self) -> dict[str, str]:
         """Name => sha256 of every file of weights that the studio uses, for reports."""
         paths = [self.network, companion(self.network, "encoder"), companion(self.network, "directions")]
-        named = [DETECTOR, *([] if self._face_net is None else [str(self._face_net)])]
+        named = [DETECTOR, *([] if self._face_net is None else [str(self._face_net), FACE_MOTION])]
         paths += [find_weights(name) for name in named if name in bundled_names()]
         return {path.name: weights_digest(path) for path in paths if path.is_file()}

@@ -9,7 +9,18 @@ import typer
 
 from mien.app.options import EDITABLE, ENGINE, Aligned, Engine, FaceIdx, Finding, Out, RecipeOut, Steps
 from mien.app.recipes import check_recipe_out, keep
-from mien.app.sitters import METHOD, TARGET_METHOD, config_of, everybody, matrix, put_on, sitter, sitters_of
+from mien.app.sitters import (
+    METHOD,
+    TARGET_METHOD,
+    config_of,
+    everybody,
+    fitted,
+    matrix,
+    put_on,
+    sharp_px,
+    sitter,
+    sitters_of,
+)
 from mien.app.subjects import Subjects, is_photo
 from mien.app.terminal.items import check_network, check_out
 from mien.app.terminal.screen import Bars, note
@@ -56,24 +67,25 @@ def swap(
     studio = engine.studio()
     texts = [source, *(more or [])]
     faces = [sitter(studio, text, aligned=finding.aligned) for text in texts]
+    side = sharp_px(studio, [one.crop for one in faces])
+    img = torch.cat([one.at(side) for one in faces])
     with Bars() as bars:
         bars.say("source")
         readers = Subjects(studio, bars, method=finding.method, aligned=finding.aligned)
         codes = [
-            readers.invert(one.img)[0] if is_photo(text) else readers.code(text)
-            for text, one in zip(texts, faces, strict=True)
+            readers.invert(fitted(studio, img[i : i + 1]))[0] if is_photo(text) else readers.code(text)
+            for i, text in enumerate(texts)
         ]
         people = [None if is_photo(text) else code for text, code in zip(texts, codes, strict=True)]
         if recipe is not None and any(code is not None and code.changes for code in people):
             hint = "give the photo, or leave out --recipe"
             raise InputError("a recipe holds no generator of one person's own", hint=hint)
         subjects = Subjects(studio, bars, method=TARGET_METHOD, aligned=finding.aligned)
-        img = torch.cat([one.img for one in faces])
         save_png(put_on(subjects, codes, img, target, method=finding.method, face=face, steps=finding.steps), out)
         if recipe is not None:
             sources = tuple(
-                Face(picture=one.img[0], person=None if code is None else person_of(studio, code))
-                for one, code in zip(faces, people, strict=True)
+                Face(picture=one, person=None if code is None else person_of(studio, code))
+                for one, code in zip(img, people, strict=True)
             )
             keep(subjects, [Swap(sources=sources, method=finding.method, steps=finding.steps)], recipe, face=face)
     typer.echo(out)

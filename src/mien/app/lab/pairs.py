@@ -17,7 +17,7 @@ from mien.app.evaluate.inversion import EVAL_PX
 from mien.app.figures.page import chart, folded, rows, slug
 from mien.app.lab.people import Someone
 from mien.app.lab.work import Lab, Part, Picture, is_kept, record
-from mien.app.sitters import METHOD, config_of, whole
+from mien.app.sitters import METHOD, config_of, sharp_px, whole
 from mien.edits import expression, facespace
 from mien.edits.swap import SwapConfig
 from mien.errors import MissingExtraError
@@ -96,10 +96,12 @@ def _swapped(
     path = lab.outdir / "swaps" / f"{slug(pair[0].name)}-on-{slug(pair[1].name)}.png"
     inputs = lab.inputs(pair) | {"config": asdict(config), "method": METHOD, "steps": lab.config.edit_steps}
     if not is_kept(path, inputs):
-        own, onto = (someone.best.subject.img for someone in pair)
-        (found,) = lab.studio.swap([source[1]], own, [target[1]], onto, config=config, on_step=lab.on_step)
-        sitter = whole(lab.studio, pair[1].name, pair[1].best.image)
-        save_png(lab.studio.paste_swap(sitter.picture, sitter.crop, found), path)
+        one, onto = (whole(lab.studio, someone.name, someone.best.image) for someone in pair)
+        side = sharp_px(lab.studio, [one.crop, onto.crop])
+        found = lab.studio.swap(
+            [source[1]], one.at(side), [target[1]], onto.at(side), config=config, on_step=lab.on_step
+        )
+        save_png(lab.studio.paste_swap(onto.picture, onto.crop, found[0]), path)
         record(path, inputs)
     return open_photo(path)
 
