@@ -53,6 +53,9 @@ def tune_variants() -> Iterator[tuple[str, Method]]:
     yield "as it is", Method("auto", (PIVOT, base))
     for changes in ({"lr": 0.01}, {"lr": 0.03}, {"num_steps": 100}, {"locality_weight": 0.0}, {"locality_weight": 1.0}):
         yield f"{changes}", Method("auto", (PIVOT, replace(base, **changes)))
+    longer = ({"num_steps": 120}, {"num_steps": 120, "lr": 0.03}, {"num_steps": 120, "rank": 32}, {"num_steps": 240})
+    for changes in longer:
+        yield f"longer {changes}", Method("auto", (PIVOT, replace(base, **changes)))
     yield "pivot with noise", Method("auto", (replace(PIVOT, noise_lr=0.05), base))
 
 
@@ -61,6 +64,9 @@ def hybrid_variants() -> Iterator[tuple[str, Method]]:
     yield "as it is", Method("auto", (PIVOT, base))
     for changes in ({"near": 0.05, "far": 0.15}, {"feature_share": 0.5}, {"lr": 0.05}):
         yield f"{changes}", Method("auto", (PIVOT, replace(base, **changes)))
+    for steps, features in ((120, 30), (120, 60)):
+        tune = replace(base.tune, num_steps=steps)
+        yield f"longer {steps}, {features}", Method("auto", (PIVOT, replace(base, tune=tune, num_steps=features)))
 
 
 VARIANTS = {"optimize": optimize_variants, "tune": tune_variants, "hybrid": hybrid_variants}

@@ -76,14 +76,15 @@ def _seeded(stage: Stage, seed: int) -> Stage:
 
 PIVOT = ProjectConfig(num_steps=60, noise_lr=0.0)
 EDITABLE = replace(PIVOT, offset_weight=0.4, prior_weight=0.2)
+LONG = TuneConfig(num_steps=120)
 REFINEMENTS: Mapping[str, tuple[Stage, ...]] = {
     "none": (),
     "w": (ProjectConfig(space="w", offset_weight=0.0),),
     "w+": (ProjectConfig(noise_lr=0.0),),
     "noise": (ProjectConfig(space="fixed"),),
     "w+noise": (ProjectConfig(),),
-    "pti": (PIVOT, TuneConfig()),
-    "hybrid": (PIVOT, HybridConfig()),
+    "pti": (PIVOT, LONG),
+    "hybrid": (PIVOT, HybridConfig(tune=LONG)),
 }
 """Name => what follows the start."""
 
