@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,7 @@ __all__ = [
     "Features",
     "Identity",
     "Perceptual",
+    "Where",
     "features_judge",
     "identity_judge",
     "perceptual_judge",
@@ -132,14 +133,23 @@ class FaceJudge:
 Net = TypeVar("Net", bound=nn.Module)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Files:
+class Where(TypedDict, total=False):
     """Where weights come from, and where networks go."""
 
-    cache: Path | None
-    offline: bool | None
-    device: torch.device
-    on_step: Sink
+    cache: Path | None  # folder of weights; by default `default_cache()`
+    offline: bool | None  # never download; by default as `MIEN_OFFLINE` says
+    device: torch.device | str  # of the network; by default the CPU
+    on_step: Sink  # hears of downloads
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """`Where`, with its defaults."""
+
+    cache: Path | None = None
+    offline: bool | None = None
+    device: torch.device | str = "cpu"
+    on_step: Sink = ignore
 
     def choose(self, name: str, known: Mapping[str, tuple[str, ...]]) -> str:
         """Return a name of `known` or `SHIPPED`, for `auto` the first whose weights are in the cache."""
@@ -173,28 +183,18 @@ def _shipped_digest() -> dict[str, str]:
     return {SHIPPED_WEIGHTS: weights_digest(FACE_NET)}
 
 
-def perceptual_judge(
-    name: str = AUTO,
-    *,
-    cache: Path | None = None,
-    offline: bool | None = None,
-    device: torch.device | str = "cpu",
-    on_step: Sink = ignore,
-) -> Perceptual:
+def perceptual_judge(name: str = AUTO, **where: Unpack[Where]) -> Perceptual:
     """Return who says how different pictures look.
 
     Args:
         name: `auto`, `shipped`, or a name in `PERCEPTUALS`.
-        cache: folder of weights; by default `default_cache()`.
-        offline: never download; by default as `MIEN_OFFLINE` says.
-        device: where the network goes.
-        on_step: hears of downloads.
+        where: see `Where`.
 
     Raises:
         InputError: no such judge.
         WeightsError: its weights cannot be had.
     """
-    files = _Files(cache=cache, offline=offline, device=torch.device(device), on_step=on_step)
+    files = _Files(**where)
     name = files.choose(name, PERCEPTUALS)
     if name == SHIPPED:
         return Perceptual(SHIPPED, _shipped_digest(), files.face_net().maps, perceptual)
@@ -203,22 +203,12 @@ def perceptual_judge(
     return Perceptual(name, _digests(paths), net.maps, net.distance)
 
 
-def identity_judge(
-    name: str = AUTO,
-    *,
-    cache: Path | None = None,
-    offline: bool | None = None,
-    device: torch.device | str = "cpu",
-    on_step: Sink = ignore,
-) -> Identity:
+def identity_judge(name: str = AUTO, **where: Unpack[Where]) -> Identity:
     """Return who says whose face it is.
 
     Args:
         name: `auto`, `shipped`, a name in `IDENTITIES`, or `onnx:FILE` for a recogniser of your own.
-        cache: folder of weights; by default `default_cache()`.
-        offline: never download; by default as `MIEN_OFFLINE` says.
-        device: where the network goes; ONNX stays on the CPU.
-        on_step: hears of downloads.
+        where: see `Where`; ONNX stays on the CPU.
 
     Raises:
         InputError: no such judge.
@@ -229,7 +219,7 @@ def identity_judge(
         path = Path(name.removeprefix(ONNX))
         recogniser = OnnxRecogniser(path)
         return Identity(f"{ONNX}{path.name}", _digests([path]), recogniser.describe)
-    files = _Files(cache=cache, offline=offline, device=torch.device(device), on_step=on_step)
+    files = _Files(**where)
     name = files.choose(name, IDENTITIES)
     if name == SHIPPED:
         face_net = files.face_net()
@@ -238,28 +228,18 @@ def identity_judge(
     return Identity(name, _digests(paths), files.net(paths[0], ArcFace).describe)
 
 
-def features_judge(
-    name: str = AUTO,
-    *,
-    cache: Path | None = None,
-    offline: bool | None = None,
-    device: torch.device | str = "cpu",
-    on_step: Sink = ignore,
-) -> Features:
+def features_judge(name: str = AUTO, **where: Unpack[Where]) -> Features:
     """Return who describes sets of pictures: FID and KID are defined by `inception`, precision and recall by `vgg16`.
 
     Args:
         name: `auto`, `shipped`, or a name in `FEATURES`.
-        cache: folder of weights; by default `default_cache()`.
-        offline: never download; by default as `MIEN_OFFLINE` says.
-        device: where the network goes.
-        on_step: hears of downloads.
+        where: see `Where`.
 
     Raises:
         InputError: no such judge.
         WeightsError: its weights cannot be had.
     """
-    files = _Files(cache=cache, offline=offline, device=torch.device(device), on_step=on_step)
+    files = _Files(**where)
     name = files.choose(name, FEATURES)
     if name == SHIPPED:
         return Features(SHIPPED, _shipped_digest(), files.face_net().describe)

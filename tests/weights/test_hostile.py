@@ -324,6 +324,7 @@ def archives() -> dict[str, tuple[bytes, str]]:
         "overlap": (overlapping(), "overlap|there twice"),
         "locked": (changed(archive(b"N."), 8, b"\x01\x00"), "locked by a password"),
         "entry outside": (changed(archive(b"N."), 42, b"\xf0\xff\xff\x7f"), "cut short|outside"),
+        "of a later version": (changed(archive(b"N."), 6, b"\x63"), "no proper zip file"),
         "sizes that differ": (changed(archive(b"N."), 20, b"\x01\x00\x00\x00"), "is compressed"),
         "directory of 4 GB": (huge[: end + 12] + b"\xff\xff\xff\x7f" + huge[end + 16 :], "cut short"),
         "cut": (archive(b"N.")[:-30], "cut short, or no proper zip file"),

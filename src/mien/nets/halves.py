@@ -5,12 +5,15 @@ Source: Karras et al. 2019, Fig. 1b, arXiv:1812.04948.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mien.nets.generator import NOISE_MODES
+from mien.nets.layers import full_precision, weights_dtype
 
 __all__ = ["NoisyBlocks", "TwoHalves"]
 
@@ -34,11 +37,32 @@ class NoisyBlocks(nn.Module):
         """Copies of the constant noise, each [1, 1, h, w], in order of execution."""
         return [layer.noise_const[None, None].clone() for block in self.blocks() for layer in block.layers()]
 
-    def check_call(self, ws: Tensor, noise_mode: str) -> None:
-        """Believe that ws are [N, num_ws, w_dim]; refuse a mode of noise that is none."""
+    @abstractmethod
+    def render(self, ws: Tensor, noise_mode: str, given: Iterator[Tensor], dtype: torch.dtype) -> Tensor:
+        """Render ws [N, num_ws, w_dim] of the weights' type; `given` holds maps of noise until there are no more."""
+
+    def forward(
+        self,
+        ws: Tensor,
+        noise_mode: str = "random",
+        noise: Sequence[Tensor] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Render ws.
+
+        Args:
+            ws: [N, num_ws, w_dim].
+            noise_mode: `const` (the network's own pictures), `random` or `none`.
+            noise: one map [N or 1, 1, h, w] per layer as `noise_shapes` lists them; takes the place of `const`.
+            dtype: of the feature maps; float32 is exact, bfloat16 fast where the hardware has it.
+
+        Returns:
+            float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
+        """
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be const, random or none, got {noise_mode!r}")
         assert ws.ndim == 3 and ws.shape[1:] == (self.num_ws, self.w_dim), (ws.shape, self.num_ws, self.w_dim)
+        return full_precision(self.render(ws.to(weights_dtype(self)), noise_mode, iter(noise or ()), dtype))
 
 
 class TwoHalves(nn.Module):

@@ -25,7 +25,6 @@ from mien.nets.layers import (
     channels_at,
     full_precision,
     resolutions_to,
-    weights_dtype,
 )
 from mien.nets.ops import ACTIVATIONS, filter2d, setup_filter
 
@@ -243,34 +242,15 @@ class SynthesisNetwork(NoisyBlocks):
             in_channels = out_channels
         self.torgb = ToRGBLayer(in_channels, img_channels)
 
-    def forward(
-        self,
-        ws: Tensor,
-        noise_mode: str = "random",
-        noise: Sequence[Tensor] | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Render ws.
-
-        Args:
-            ws: [N, num_ws, w_dim].
-            noise_mode: `const` (the network's own pictures), `random` or `none`.
-            noise: one map [N or 1, 1, h, w] per layer as `noise_shapes` lists them; takes the place of `const`.
-            dtype: of the feature maps; float32 is exact, bfloat16 fast where the hardware has it.
-
-        Returns:
-            float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
-        """
-        self.check_call(ws, noise_mode)
-        ws = ws.to(weights_dtype(self))
-        given: Iterator[Tensor] = iter(noise or ())
+    def render(self, ws: Tensor, noise_mode: str, given: Iterator[Tensor], dtype: torch.dtype) -> Tensor:
+        """Render ws: two rows to a block, colours at the end."""
         x: Tensor | None = None
         for block, rows in zip(self.blocks(), ws.split(2, dim=1), strict=True):
             maps = [next(given, None) for _ in range(2)]
             x = block(x, rows, noise_mode=noise_mode, noise=maps, dtype=dtype)
         assert x is not None
         img: Tensor = self.torgb(x)
-        return full_precision(img)
+        return img
 
 
 class Generator(TwoHalves):

@@ -368,27 +368,8 @@ class SynthesisNetwork(NoisyBlocks):
             setattr(self, f"b{res}", block)
             in_channels = out_channels
 
-    def forward(
-        self,
-        ws: Tensor,
-        noise_mode: str = "random",
-        noise: Sequence[Tensor] | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Render ws.
-
-        Args:
-            ws: [N, num_ws, w_dim].
-            noise_mode: `const` (the network's own pictures), `random` or `none`.
-            noise: one map [N or 1, 1, h, w] per layer as `noise_shapes` lists them; takes the place of `const`.
-            dtype: of the feature maps; float32 is exact, bfloat16 fast where the hardware has it.
-
-        Returns:
-            float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
-        """
-        self.check_call(ws, noise_mode)
-        ws = ws.to(weights_dtype(self))
-        given: Iterator[Tensor] = iter(noise or ())
+    def render(self, ws: Tensor, noise_mode: str, given: Iterator[Tensor], dtype: torch.dtype) -> Tensor:
+        """Render ws: a row for each convolution; the row of colours is the next block's first one, too."""
         x = img = None
         row = 0
         for block in self.blocks():

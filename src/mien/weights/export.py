@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,16 @@ from mien.nets.precision import PRECISIONS
 from mien.report import Sink, Step, ignore
 from mien.weights.engine import FACTS, FORMATS, SIZES, ExportedGenerator, library
 
-__all__ = ["MAX_BATCH", "MAX_RMS", "WRITERS", "check_target", "export_generator", "quietly", "relative_rms", "trace"]
+__all__ = [
+    "MAX_BATCH",
+    "MAX_RMS",
+    "arriving",
+    "check_parity",
+    "check_target",
+    "export_generator",
+    "relative_rms",
+    "write_part",
+]
 
 MAX_RMS = {"fp32": 1e-3, "bf16": 0.05}
 """Largest root mean square error of a picture, over its standard deviation, with which a file is still written."""
@@ -71,14 +80,14 @@ class _Synthesis(nn.Module):
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
     """Tracing and converting warn of what only their authors can change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def trace(net: nn.Module, examples: dict[str, Tensor], batch: int | None) -> Any:
+def _trace(net: nn.Module, examples: dict[str, Tensor], batch: int | None) -> Any:
     """Return the graph of `net` for any batch, or for one of `batch`."""
     shapes = None
     if batch is None:
@@ -125,6 +134,47 @@ def _write_onnx(graph: Any, path: Path, examples: dict[str, Tensor], _batch: int
 
 
 WRITERS = {"openvino": _write_openvino, "onnx": _write_onnx}
+
+
+def write_part(net: nn.Module, path: Path, facts: Mapping[str, Any], examples: dict[str, Tensor], output: str) -> None:
+    """Write one network in the format and for the batch size of `facts`; its inputs are those of `examples`."""
+    batch = facts["batch"]
+    WRITERS[facts["format"]](_trace(net, examples, batch), path, examples, batch, output)
+
+
+@contextmanager
+def arriving(folder: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a folder aside that holds `export.json`; it becomes `folder`, with the facts as they are then.
+
+    Where something is raised, nothing is left.
+
+    Raises:
+        MienError: it cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside, _quietly():
+            place = Path(aside) / "export"
+            place.mkdir()
+            (place / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+            yield place
+            (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            os.replace(place, folder)
+    except OSError as err:
+        raise MienError(f"cannot write {folder}: {err.strerror or err}", hint="choose another place") from err
+
+
+def check_parity(facts: Mapping[str, Any]) -> None:
+    """Refuse an export whose errors `rms_img`, and `rms_ws` of a generator, are above `MAX_RMS` or no numbers.
+
+    Raises:
+        WeightsError: they are.
+    """
+    limits = {"rms_img": MAX_RMS[facts["precision"]], "rms_ws": MAX_RMS["fp32"]}
+    errors = {name: facts[name] for name in limits if name in facts}
+    if not all(error <= limits[name] for name, error in errors.items()):
+        words = ", ".join(f"{name.removeprefix('rms_')} by {error:.1%}" for name, error in errors.items())
+        raise WeightsError(f"the exported network errs: {words}", hint="use --precision fp32 or the other --format")
 
 
 def check_target(folder: Path, kind: str, precision: str, batch: int | None) -> None:
@@ -204,28 +254,16 @@ def export_generator(
     parts = {"mapping": (_Mapping(G), given, "ws"), "synthesis": (_Synthesis(G), {"ws": ws}, "img")}
     facts: dict[str, Any] = dict(format=format, precision=precision, batch=batch)
     facts |= {name: getattr(G, name) for name in SIZES}
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside, quietly():
-            place = Path(aside) / "export"
-            place.mkdir()
-            for done, (name, (net, examples, output)) in enumerate(parts.items()):
-                on_step(Step(name, done, len(parts) + 1))
-                graph = trace(net, examples, batch)
-                WRITERS[format](graph, place / f"{name}{FORMATS[format]}", examples, batch, output)
-            if (format, precision) == ("openvino", "bf16"):
-                _keep_small_exact(place / f"synthesis{FORMATS[format]}")
-            on_step(Step("parity", len(parts), len(parts) + 1))
-            (place / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-            exported = ExportedGenerator(place)
-            facts["rms_ws"] = relative_rms(exported.mapping(given["z"], given.get("c"), 0.7), ws)
-            facts["rms_img"] = relative_rms(exported.synthesis(ws), img)
-            if not (facts["rms_ws"] <= MAX_RMS["fp32"] and facts["rms_img"] <= MAX_RMS[precision]):
-                message = f"the exported network errs by {facts['rms_img']:.1%} (ws: {facts['rms_ws']:.1%})"
-                raise WeightsError(message, hint="use --precision fp32 or the other --format")
-            (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-            os.replace(place, folder)
-    except OSError as err:
-        raise MienError(f"cannot write {folder}: {err.strerror or err}", hint="choose another place") from err
+    with arriving(folder, facts) as place:
+        for done, (name, (net, examples, output)) in enumerate(parts.items()):
+            on_step(Step(name, done, len(parts) + 1))
+            write_part(net, place / f"{name}{FORMATS[format]}", facts, examples, output)
+        if (format, precision) == ("openvino", "bf16"):
+            _keep_small_exact(place / f"synthesis{FORMATS[format]}")
+        on_step(Step("parity", len(parts), len(parts) + 1))
+        exported = ExportedGenerator(place)
+        facts["rms_ws"] = relative_rms(exported.mapping(given["z"], given.get("c"), 0.7), ws)
+        facts["rms_img"] = relative_rms(exported.synthesis(ws), img)
+        check_parity(facts)
     on_step(Step("export", len(parts) + 1, len(parts) + 1))
     return facts

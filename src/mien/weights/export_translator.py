@@ -5,19 +5,15 @@ Source: the network is traced by torch.export, whose graph both formats are conv
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from mien.errors import MienError, WeightsError
 from mien.report import Sink, Step, ignore
-from mien.weights.engine import FACTS, FORMATS, ExportedTranslator
-from mien.weights.export import MAX_RMS, WRITERS, check_target, quietly, relative_rms, trace
+from mien.weights.engine import FORMATS, ExportedTranslator
+from mien.weights.export import arriving, check_parity, check_target, relative_rms, write_part
 
 __all__ = ["export_translator"]
 
@@ -64,24 +60,11 @@ def export_translator(
         expected = net(img)
     facts: dict[str, Any] = dict(name=name, format=format, precision=precision, batch=batch)
     facts |= dict(img_resolution=img_resolution)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside, quietly():
-            place = Path(aside) / "export"
-            place.mkdir()
-            on_step(Step("translator", 0, 2))
-            examples = {"img": img}
-            path = place / f"translator{FORMATS[format]}"
-            WRITERS[format](trace(net, examples, batch), path, examples, batch, "drawn")
-            on_step(Step("parity", 1, 2))
-            (place / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-            facts["rms_img"] = relative_rms(ExportedTranslator(place)(img), expected)
-            if not facts["rms_img"] <= MAX_RMS[precision]:
-                what = f"the exported network errs by {facts['rms_img']:.1%}"
-                raise WeightsError(what, hint="use --precision fp32 or the other --format")
-            (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-            os.replace(place, folder)
-    except OSError as err:
-        raise MienError(f"cannot write {folder}: {err.strerror or err}", hint="choose another place") from err
+    with arriving(folder, facts) as place:
+        on_step(Step("translator", 0, 2))
+        write_part(net, place / f"translator{FORMATS[format]}", facts, {"img": img}, "drawn")
+        on_step(Step("parity", 1, 2))
+        facts["rms_img"] = relative_rms(ExportedTranslator(place)(img), expected)
+        check_parity(facts)
     on_step(Step("export", 2, 2))
     return facts

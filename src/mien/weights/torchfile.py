@@ -128,10 +128,18 @@ class _Sparing(io.FileIO):
         return super().read(size)
 
 
+def _directory(path: Path) -> list[zipfile.ZipInfo]:
+    """Return what an archive says of its entries, in the order of their places."""
+    try:
+        with _Sparing(path) as file, zipfile.ZipFile(file) as archive:
+            return sorted(archive.infolist(), key=lambda info: info.header_offset)
+    except RuntimeError as err:  # of Python: an entry asks for a reader of a later version
+        raise zipfile.BadZipFile(str(err)) from err
+
+
 def _entries(path: Path, data: memoryview) -> dict[str, memoryview]:
     """Return the bytes of every entry by its name, the archive's own folder left out."""
-    with _Sparing(path) as file, zipfile.ZipFile(file) as archive:
-        infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    infos = _directory(path)
     if not 0 < len(infos) <= MAX_ENTRIES:
         refuse(f"a zip file with {len(infos)} entries")
     found: dict[str, memoryview] = {}
@@ -180,7 +188,7 @@ def read_zip(path: Path, data: memoryview, budget: Budget) -> Any:
     """
     try:
         entries = _entries(path, data)
-    except (zipfile.BadZipFile, struct.error, UnicodeError, OSError, NotImplementedError) as err:
+    except (zipfile.BadZipFile, struct.error, UnicodeError, OSError) as err:
         raise WeightsError("cut short, or no proper zip file", hint="get the file again") from err
     if "constants.pkl" in entries or "code" in {name.partition("/")[0] for name in entries}:
         raise WeightsError("a TorchScript archive: it holds code", hint="ask its maker for the state dict")
