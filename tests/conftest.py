@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien.nets.features import EXPRESSIONS
+from mien.nets.features import EXPRESSIONS, FaceNet
+from mien.nets.stylegan2 import Generator
 
 if "OMP_NUM_THREADS" not in os.environ:  # the tests are many small jobs: more threads only wait for one another
     torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -42,6 +43,64 @@ def shared() -> Path:
 def data() -> Path:
     """The recorded numbers that belong to the tests."""
     return REPOSITORY / "tests" / "data"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For networks that are too small to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def make_G() -> Callable[..., Generator]:
+    """Return what makes tiny generators, each anew: by its seed always the same one."""
+
+    def make(
+        seed: int = 0,
+        *,
+        z_dim: int = 8,
+        w_dim: int = 8,
+        img_resolution: int = 16,
+        num_layers: int = 1,
+        channel_base: int = 256,
+        channel_max: int = 8,
+    ) -> Generator:
+        torch.manual_seed(seed)
+        widths = dict(channel_base=channel_base, channel_max=channel_max)
+        net = Generator(z_dim, 0, w_dim, img_resolution, 3, dict(num_layers=num_layers), synthesis_kwargs=widths)
+        return net.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def G(make_G: Callable[..., Generator]) -> Generator:
+    """The tiny generator of most tests: 16 px, z and w of 8."""
+    return make_G()
+
+
+@pytest.fixture(scope="session")
+def make_face_net() -> Callable[[int], FaceNet]:
+    """Return what makes a tiny face network from a seed."""
+
+    def make(seed: int) -> FaceNet:
+        torch.manual_seed(seed)
+        net = FaceNet(channels=(4, 4, 4, 4), num_blocks=(0, 0, 0, 0), embedding_dim=8, norm=False)
+        return net.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of downloads, and no way to fill it."""
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MIEN_OFFLINE", "1")
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache"
 
 
 class Recorded:

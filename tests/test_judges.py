@@ -24,14 +24,6 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.nn.functional.interpolate(x, (64, 64), mode="bilinear") for x in small)  # type: ignore[return-value]
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MIEN_OFFLINE", "1")
-    (tmp_path / "cache").mkdir()
-    return tmp_path / "cache"
-
-
 def test_ours_answer_where_nothing_is_cached(cache: Path) -> None:
     img, target = pictures()
     net = load_net("face-features", FaceNet)

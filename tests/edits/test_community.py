@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,8 @@ from mien.nets.stylegan2 import Generator
 
 
 @pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(channel_base=128, channel_max=8)
-    return Generator(8, 0, 8, 8, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=kwargs).eval()
+def G(make_G: Callable[..., Generator]) -> Generator:
+    return make_G(img_resolution=8, channel_base=128)
 
 
 def test_a_vector_for_each_row(G: Generator, tmp_path: Path) -> None:

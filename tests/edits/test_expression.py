@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -51,10 +52,8 @@ class Colours(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(channel_base=512, channel_max=16))
-    return Generator(16, 0, 16, 16, 3, **kwargs).eval().requires_grad_(False)
+def G(make_G: Callable[..., Generator]) -> Generator:
+    return make_G(z_dim=16, w_dim=16, num_layers=2, channel_base=512, channel_max=16)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,11 +18,8 @@ QUICK = FaceSpaceConfig(num_cycles=2, num_steps=15, hidden=16)
 
 
 @pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(channel_base=256, channel_max=16)
-    net = Generator(12, 0, 12, 16, 3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=kwargs)
-    return net.eval().requires_grad_(False)
+def G(make_G: Callable[..., Generator]) -> Generator:
+    return make_G(z_dim=12, w_dim=12, num_layers=2, channel_max=16)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -13,11 +15,8 @@ from mien.nets.stylegan2 import Generator
 
 
 @pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(channel_base=256, channel_max=16)
-    net = Generator(12, 0, 12, 16, 3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=kwargs)
-    return net.eval().requires_grad_(False)
+def G(make_G: Callable[..., Generator]) -> Generator:
+    return make_G(z_dim=12, w_dim=12, num_layers=2, channel_max=16)
 
 
 def test_every_layer_is_seen_with_its_row(G: Generator) -> None:

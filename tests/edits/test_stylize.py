@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,10 +43,8 @@ def disc(size: int = 24) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def face_net() -> FaceNet:
-    torch.manual_seed(0)
-    net = FaceNet(channels=(4, 4, 4, 4), num_blocks=(0, 0, 0, 0), embedding_dim=8, norm=False)
-    return net.eval().requires_grad_(False)
+def face_net(make_face_net: Callable[..., FaceNet]) -> FaceNet:
+    return make_face_net(0)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -23,18 +24,8 @@ FROZEN = replace(QUICK, num_steps=1, lr=1e-9, row_lr=1e-9)  # the first move alo
 
 
 @pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(channel_base=256, channel_max=8)
-    net = Generator(8, 0, 8, SIDE, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=kwargs)
-    return net.eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def means(G: Generator) -> SwapMeans:
-    torch.manual_seed(1)
-    net = FaceNet(channels=(4, 4, 4, 4), num_blocks=(0, 0, 0, 0), embedding_dim=8, norm=False)
-    net.eval().requires_grad_(False)
+def means(G: Generator, make_face_net: Callable[..., FaceNet]) -> SwapMeans:
+    net = make_face_net(1)
     return SwapMeans(net, attribute_moves(G, net, QUICK), latent_stats(G, num=200))
 
 

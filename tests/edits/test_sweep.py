@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,10 +18,8 @@ from mien.report import Step
 
 
 @pytest.fixture(scope="module")
-def A() -> Any:
-    torch.manual_seed(0)
-    G = Generator(6, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=2), channel_base=256, channel_max=8)
-    return G.eval().requires_grad_(False)
+def A(make_G: Callable[..., Generator]) -> Any:
+    return make_G(z_dim=6, num_layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +32,8 @@ def B(A: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def face_net() -> FaceNet:
-    torch.manual_seed(2)
-    net = FaceNet(channels=(4, 4, 4, 4), num_blocks=(0, 0, 0, 0), embedding_dim=8, norm=False)
-    return net.eval().requires_grad_(False)
+def face_net(make_face_net: Callable[..., FaceNet]) -> FaceNet:
+    return make_face_net(2)
 
 
 def test_statistics_are_means_and_deviations(face_net: FaceNet) -> None:

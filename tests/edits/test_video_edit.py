@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from mien.nets.stylegan2 import Generator
 from mien.report import Step
 from mien.video import clip_frames, save_mp4
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FIVE = np.array([[-20.0, -15], [20, -15], [0, 5], [-14, 25], [14, 25]])
 SIZE, NUM, RADIUS = (200, 120), 12, 24
 RED = (200, 60, 50)
@@ -33,22 +33,6 @@ QUICK = VideoConfig(
     tune=TuneConfig(num_steps=2, rank=2, locality_weight=0.0),
     num_keys=2,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(channel_base=256, channel_max=8)
-    net = Generator(8, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=kwargs)
-    return net.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -23,21 +23,9 @@ from mien.report import Step
 FAST = ProjectConfig(num_steps=12, patience=12)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(channel_base=512, channel_max=16)
-    net = Generator(16, 0, 16, 16, 3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=kwargs)
-    return net.eval().requires_grad_(False)
+def G(make_G: Callable[..., Generator]) -> Generator:
+    return make_G(z_dim=16, w_dim=16, num_layers=2, channel_base=512, channel_max=16)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:

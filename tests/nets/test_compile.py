@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,10 +14,8 @@ from mien.nets.stylegan2 import Generator
 
 
 @pytest.fixture
-def G() -> Generator:
-    torch.manual_seed(0)
-    G = Generator(8, 0, 8, 8, 3, mapping_kwargs={"num_layers": 1}, channel_base=32, channel_max=8)
-    return G.eval().requires_grad_(False)
+def G(make_G: Callable[..., Generator]) -> Generator:
+    return make_G(img_resolution=8, channel_base=32)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,25 +18,10 @@ from mien.report import Step
 from mien.training.data import PictureSet
 from mien.training.encoder import EncoderConfig, jittered, learning_rate, num_free_rows, train_encoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = EncoderConfig(
     num_steps=6, batch_size=4, hidden=16, precision="fp32", save_steps=3, warmup_steps=1, use_compile=False
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def G() -> Generator:
-    torch.manual_seed(0)
-    kwargs = dict(channel_base=256, channel_max=8)
-    net = Generator(8, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=kwargs)
-    return net.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from mien.weights.licences import licence_of, require_commercial, used_by
 from mien.weights.load import save_generator, weights_digest
 from mien.weights.zoo import find
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 def make(path: Path, **provenance: object) -> Path:
     torch.manual_seed(0)
@@ -21,14 +23,6 @@ def make(path: Path, **provenance: object) -> Path:
     G = Generator(4, 0, 4, 8, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=kwargs)
     save_generator(G, path, provenance=provenance)
     return path
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MIEN_OFFLINE", "1")
-    (tmp_path / "cache").mkdir()
-    return tmp_path / "cache"
 
 
 def test_names_and_files_have_terms(tmp_path: Path) -> None:

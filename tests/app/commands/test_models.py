@@ -16,19 +16,13 @@ from mien.nets.stylegan2 import Generator
 from mien.weights import zoo as module
 from mien.weights.load import load_generator, save_generator
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 def mien(*args: object, code: int = 0) -> Result:
     result = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
     assert result.exit_code == code, (result.exit_code, result.output, result.exception)
     return result
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MIEN_OFFLINE", "1")
-    (tmp_path / "cache").mkdir()
-    return tmp_path / "cache"
 
 
 @pytest.fixture
