@@ -55,6 +55,13 @@ def test_all_256_values_survive_the_way_there_and_back() -> None:
     np.testing.assert_array_equal(np.asarray(to_pil(img)[0]), np.asarray(image))
 
 
+def test_greys_become_rgb_and_other_channels_are_refused() -> None:
+    (image,) = to_pil(torch.tensor([-1.0, 0.0, 1.0, 0.2]).reshape(1, 1, 2, 2))
+    assert image.mode == "RGB" and np.asarray(image)[..., 2].tolist() == [[0, 128], [255, 153]]
+    with pytest.raises(InputError, match="have 4 channels"):
+        to_pil(torch.zeros(1, 4, 2, 2))
+
+
 def test_to_pil_clips_and_keeps_channel_order() -> None:
     img = torch.tensor([2.0, 0.0, -3.0]).reshape(1, 3, 1, 1).expand(2, 3, 4, 5)
     first, second = to_pil(img)

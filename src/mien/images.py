@@ -37,10 +37,17 @@ def to_tensor(image: Image) -> Tensor:
 
 
 def to_pil(img: Tensor) -> list[Image]:
-    """Turn `img` [N, 3, H, W], float in [-1, 1], into N RGB images; values outside are clipped.
+    """Turn `img` [N, 3, H, W], float in [-1, 1], into N RGB images; values outside are clipped, greys [N, 1, H, W] too.
 
     The `+ 128` (not 127.5) rounds, so that the way there and back is exact for all 256 values.
+
+    Raises:
+        InputError: neither one nor three channels, as a generator of something else than pictures makes them.
     """
+    if img.shape[1] not in (1, 3):
+        what = f"these pictures have {img.shape[1]} channels, not red, green and blue"
+        raise InputError(what, hint="use a generator of colour or grey pictures")
+    img = img.expand(-1, 3, -1, -1)
     pixels = (img.detach().float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     return [PIL.Image.fromarray(p) for p in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
