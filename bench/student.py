@@ -3,7 +3,7 @@
     python bench/student.py faces128.zip [--teacher drawn-128] [--student toon-128] [--unet pix2pix.safetensors]
         [--num 100] [--blobs 1000] [--network faces-64] [--outdir out/student]
 
-The teacher draws a photo as `mien toonify --style drawn-128` does, by what the encoder sees in it. Each translator draws
+The teacher draws a photo as `mien toonify --style drawn-128` does, by what the encoder sees; each translator draws
 the photo itself. All people were kept out of every training.
   distance   of the two drawings: L1, and the perceptual distance of our face network's maps
   retrieval  the person of a drawing is the nearest, by our face network, among the photos of --num people (the crops

@@ -210,7 +210,7 @@ def settings(generator: str) -> dict[str, Any]:
             patience=0,
         ),
         "painted": replace(ADAPT_PRESETS["drawing"], where="style=impasto,fantasy"),
-        "student": StudentConfig(kimg=32.0, precision="bf16", identity_weight=2.0, save_kimg=4.0),
+        "student": StudentConfig(kimg=12.0, precision="bf16", identity_weight=2.0, save_kimg=2.0),
     }
 
 
