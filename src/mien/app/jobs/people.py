@@ -107,15 +107,20 @@ class SwapFace(Request):
         check_way("editable", self.steps, self.face)
 
     def run(self, work: Work) -> list[Made]:
-        from mien.app.sitters import METHOD, TARGET_METHOD, config_of
+        from mien.app.sitters import METHOD, TARGET_METHOD, Sitter, config_of, sharp_px
 
-        studio, (source, target) = work.studio, work.pictures
-        (one,), (onto,) = studio.align(source, face=0), studio.align(target, face=self.face)
+        studio = work.studio
+        one, onto = (
+            Sitter(crop.source, crop.img, photo, crop)
+            for photo, face in zip(work.pictures, (0, self.face), strict=True)
+            for crop in studio.align(photo, face=face)
+        )
         codes = studio.invert(one.img, method=METHOD, on_step=work)
         behind = studio.invert(onto.img, method=TARGET_METHOD, on_step=work)
+        sharp = [sitter.at(sharp_px(studio, [sitter.crop])) for sitter in (one, onto)]
         config = config_of(self.steps, studio.seed)
-        (swapped,) = studio.swap(codes, one.img, behind, onto.img, config=config, on_step=work)
-        return [Made(studio.paste_swap(target, onto, swapped), Origin.CHANGED)]
+        (swapped,) = studio.swap(codes, sharp[0], behind, sharp[1], config=config, on_step=work)
+        return [Made(studio.paste_swap(onto.picture, onto.crop, swapped), Origin.CHANGED)]
 
 
 @dataclass(frozen=True, kw_only=True)
