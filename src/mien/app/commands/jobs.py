@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.app.options import Device, Network, Precision, Seed
-from mien.app.settings import DEFAULT_NETWORK, load_settings
+from mien.app.options import ENGINE, Engine
+from mien.app.settings import load_settings
 from mien.app.terminal.items import check_network
 from mien.app.terminal.screen import note
+from mien.app.terminal.spread import spread
 from mien.errors import InputError, MienError
 
 if TYPE_CHECKING:
@@ -34,15 +36,13 @@ def _queue() -> Queue:
 
 
 @app.command()
+@spread
 def worker(
     processes: Annotated[int, typer.Option("--processes", min=1, help="Workers, each with its own networks.")] = 1,
     together: Annotated[
         int, typer.Option("--together", min=1, max=16, help="Jobs at a time in each; their faces go together.")
     ] = 1,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Do the jobs of the queue until it is told to stop (SIGTERM); the one at hand is finished first.
 
@@ -53,9 +53,9 @@ def worker(
     from mien.app.jobs.supervisor import serve
 
     load_settings()
-    check_network(network)
+    check_network(engine.network)
     note(f"{processes} worker{'s' * (processes > 1)}; SIGTERM or Ctrl-C ends them in good order")
-    serve(processes, dict(network=network, device=device, precision=precision, seed=seed, together=together))
+    serve(processes, {**asdict(engine), "together": together})
 
 
 def _row(job: Job) -> dict[str, object]:

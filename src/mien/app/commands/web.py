@@ -11,15 +11,17 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.app.options import Device, Network, Precision, Seed
-from mien.app.settings import DEFAULT_NETWORK, load_settings
+from mien.app.options import ENGINE, Engine
+from mien.app.settings import load_settings
 from mien.app.terminal.items import check_network
 from mien.app.terminal.screen import note
+from mien.app.terminal.spread import spread
 from mien.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -74,16 +76,14 @@ def _tidied(service: FastAPI, folder: Path) -> Iterator[None]:
 
 
 @app.command()
+@spread
 def web(
     host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0 is all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen at.")] = 7860,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Worker processes; 0 where `mien worker` runs beside.")
     ] = 1,
-    network: Network = DEFAULT_NETWORK,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
+    engine: Engine = ENGINE,
 ) -> None:
     """Serve a page on which people change faces in photos, in English and Russian, and an API for programs.
 
@@ -92,24 +92,22 @@ def web(
     Example: mien web --port 7860
     """
     settings = load_settings()
-    check_network(network)
+    check_network(engine.network)
     try:
         import uvicorn
     except ImportError as err:
         raise MissingExtraError("the page needs Gradio", hint="pip install 'mien[web]'") from err
     from mien.app.jobs.queue import open_queue
-    from mien.app.studio import Studio
     from mien.app.web.service import create_app
 
-    studio = Studio(network, device=device, precision=precision, seed=seed)
+    studio = engine.studio()
     queue = open_queue(settings.jobs)
     folder = Path(tempfile.mkdtemp(prefix="mien-web-"))
     service = create_app(studio, queue, settings, folder)
     _ = studio.G, studio.detector, studio.face_net, studio.encoder, studio.directions, studio.stats
     note(f"http://{host}:{port}/ shows the page, /docs the API; Ctrl-C ends both")
-    options = dict(network=network, device=device, precision=precision, seed=seed)
     server = uvicorn.Server(
         uvicorn.Config(service, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
     )
-    with _tidied(service, folder), _workers(queue, workers, options):
+    with _tidied(service, folder), _workers(queue, workers, asdict(engine)):
         server.run()
