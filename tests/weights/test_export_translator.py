@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,3 +72,23 @@ def test_refusals(net: Student, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="holds no exported translator"):
         ExportedTranslator(tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("form", "batch"), [("onnx", None), ("openvino", None), ("openvino", 3)])
+def test_eight_bits_are_fitted_to_faces(net: Student, form: str, batch: int | None, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    pytest.importorskip(form if form == "openvino" else "onnxruntime", reason="an extra is not installed")
+    torch.manual_seed(1)
+    faces = torch.nn.functional.interpolate(torch.rand(24, 3, 4, 4) * 2 - 1, 16, mode="bilinear")
+    known: dict[str, Any] = dict(name="toon", img_resolution=16, format=form, batch=batch)
+    facts = export_translator(net, tmp_path / "out", precision="int8", faces=faces, **known)
+    assert 1e-4 < facts["rms_img"] < 0.1 and facts["precision"] == "int8"
+    kept = {path.suffix for path in (tmp_path / "out").iterdir()}
+    assert kept == ({".json", ".onnx"} if form == "onnx" else {".json", ".xml", ".bin"})
+    drawn, expected = ExportedTranslator(tmp_path / "out", threads=1)(faces[:5]), net(faces[:5])
+    assert (drawn - expected).square().mean().sqrt() < 0.1 * expected.std()
+    with pytest.raises(InputError, match="int8 needs 10 aligned faces of 16 px or more, got none"):
+        export_translator(net, tmp_path / "no", precision="int8", **known)
+    with pytest.raises(InputError, match=r"got \[24, 3, 8, 8\]"):
+        export_translator(net, tmp_path / "no", precision="int8", faces=faces[..., ::2, ::2], **known)
+    assert not (tmp_path / "no").exists()

@@ -29,7 +29,7 @@ Run = Callable[[dict[str, Array]], Array]
 
 SIZES = ("z_dim", "c_dim", "w_dim", "num_ws", "img_resolution", "img_channels")
 HINT = "write it again with mien export"
-OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16"}
+OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}  # of what is not in 8 bits
 
 
 def library(name: str, extra: str) -> Any:

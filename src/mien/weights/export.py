@@ -40,7 +40,7 @@ __all__ = [
     "write_part",
 ]
 
-MAX_RMS = {"fp32": 1e-3, "bf16": 0.05}
+MAX_RMS = {"fp32": 1e-3, "bf16": 0.05, "int8": 0.1}
 """Largest root mean square error of a picture, over its standard deviation, with which a file is still written."""
 
 PARITY_SEED = 0
