@@ -11,7 +11,9 @@ import PIL.ImageDraw
 import pytest
 import torch
 from PIL.Image import Image
+from typer.testing import CliRunner, Result
 
+from mien.app.cli import app
 from mien.app.settings import DEFAULT_NETWORK, DETECTOR, FACE_NET
 from mien.edits.directions import Direction, DirectionSet, save_directions
 from mien.faces.detect import Face
@@ -22,6 +24,25 @@ from mien.nets.stylegan2 import Generator
 from mien.weights.load import save_generator, save_net, weights_digest
 
 FIVE = np.array([[-20.0, -15], [20, -15], [0, 5], [-14, 25], [14, 25]])
+
+
+def mien(*args: object, code: int = 0) -> Result:
+    """Run the command line in this process; it must end with `code`."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
+    return result
+
+
+def printed(*args: object, code: int = 0) -> str:
+    """Run the command line and return its results, or what it complains of."""
+    result = mien(*args, code=code)
+    return result.stdout if code == 0 else result.stderr
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The RGB values of a picture in a file."""
+    with PIL.Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
 
 
 def make_bundle(folder: Path, seed: int = 0) -> Path:

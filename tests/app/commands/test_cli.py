@@ -9,29 +9,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner, Result
 
 from mien.app.cli import app
 from mien.inversion.code import load_inversion
 
-from ..conftest import draw_photo, make_bundle
+from ..conftest import draw_photo, make_bundle, mien, pixels
 
 pytestmark = pytest.mark.usefixtures("bundle")
 QUICK = ["--steps", "2"]
-
-
-def mien(*args: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
-    return result
-
-
-def pixels(path: Path) -> np.ndarray:
-    with PIL.Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
 
 
 # ---- detect, align, paste

@@ -10,9 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from mien.app.cli import app
 from mien.app.commands import express as command
 from mien.app.operations import Express
 from mien.app.studio import Studio
@@ -20,6 +18,8 @@ from mien.edits.expression import MOVING, ExpressionConfig, region
 from mien.errors import InputError
 from mien.images import to_tensor
 from mien.nets.features import EXPRESSIONS
+
+from ..conftest import pixels, printed
 
 pytestmark = pytest.mark.usefixtures("bundle")
 QUICK = ("--method", "encoder", "--device", "cpu")
@@ -30,26 +30,15 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mien.edits.expression.ExpressionConfig", lambda: ExpressionConfig(num_steps=2))
 
 
-def mien(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
-    return result.stdout if code == 0 else result.stderr
-
-
-def pixels(path: Path) -> np.ndarray:
-    with PIL.Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
-
-
 def test_an_emotion_changes_the_faces_and_nothing_else(photo: Path, tmp_path: Path) -> None:
-    assert mien("express", photo, "--emotion", "surprise", "--out", tmp_path / "a.png", *QUICK).split()
+    assert printed("express", photo, "--emotion", "surprise", "--out", tmp_path / "a.png", *QUICK).split()
     changed = np.abs(pixels(tmp_path / "a.png") - pixels(photo)).max(axis=2) > 0
     assert changed.any()
     assert not changed[0, 0]
 
 
 def test_outside_of_brows_eyes_and_mouth_the_render_stays(tmp_path: Path) -> None:
-    mien("express", "seed:3", "--emotion", "happiness", "--out", tmp_path / "a.png", *QUICK)
+    printed("express", "seed:3", "--emotion", "happiness", "--out", tmp_path / "a.png", *QUICK)
     before = np.asarray(Studio().picture(Studio().seed_code(3))).astype(int)
     still = region(16)[0, 0].numpy() == 0
     assert np.array_equal(pixels(tmp_path / "a.png")[still], before[still])
@@ -69,10 +58,10 @@ def test_strength_zero_keeps_the_expression(tmp_path: Path) -> None:
 
 def test_from_a_photo_a_code_and_a_direction(photo: Path, tmp_path: Path) -> None:
     made = [tmp_path / f"{name}.png" for name in "abcd"]
-    mien("express", "seed:3", "--from", photo, "--out", made[0], *QUICK)
-    mien("express", "seed:3", "--from", "seed:8", "--out", made[1], *QUICK)
-    mien("express", "seed:3", "--direction", "smile", "--strength", 2, "--out", made[2], *QUICK)
-    mien("express", "seed:3", "--direction", "smile", "--preset", "lab-emotion", "--out", made[3], *QUICK)
+    printed("express", "seed:3", "--from", photo, "--out", made[0], *QUICK)
+    printed("express", "seed:3", "--from", "seed:8", "--out", made[1], *QUICK)
+    printed("express", "seed:3", "--direction", "smile", "--strength", 2, "--out", made[2], *QUICK)
+    printed("express", "seed:3", "--direction", "smile", "--preset", "lab-emotion", "--out", made[3], *QUICK)
     assert all(pixels(path).shape == (16, 16, 3) for path in made)
 
 
@@ -96,8 +85,8 @@ def test_operations_differ_by_what_they_are_given() -> None:
 
 def test_a_recipe_does_it_again(photo: Path, tmp_path: Path) -> None:
     recipe, first = tmp_path / "r.json", tmp_path / "a.png"
-    mien("express", photo, "--emotion", "anger", "--recipe", recipe, "--out", first, *QUICK)
-    mien("replay", recipe, photo, "--outdir", tmp_path / "again", "--device", "cpu")
+    printed("express", photo, "--emotion", "anger", "--recipe", recipe, "--out", first, *QUICK)
+    printed("replay", recipe, photo, "--outdir", tmp_path / "again", "--device", "cpu")
     assert np.array_equal(pixels(tmp_path / "again" / "two.png"), pixels(first))
 
 
@@ -144,5 +133,5 @@ def test_the_expression_of_a_photo_is_read_from_its_largest_face(photo: Path) ->
     ],
 )
 def test_wrong_use_ends_in_one_word(args: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    assert said in mien("express", "seed:1", *args, "--out", tmp_path / "t.png", *QUICK, code=2)
+    assert said in printed("express", "seed:1", *args, "--out", tmp_path / "t.png", *QUICK, code=2)
     assert not (tmp_path / "t.png").exists()

@@ -6,31 +6,19 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from mien.app.cli import app
 from mien.app.studio import Studio
 from mien.inversion.code import Inversion, save_inversion
 from mien.nets import stylegan1, stylegan2, stylegan3
 from mien.nets.stylegan2 import Generator
 from mien.weights.load import save_generator
 
+from ..conftest import pixels, printed
+
 pytestmark = pytest.mark.usefixtures("bundle")
 SIDE, GAP = 16, 4  # px, of the tiny network and of a grid
-
-
-def mien(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
-    return result.stdout if code == 0 else result.stderr
-
-
-def pixels(path: Path) -> np.ndarray:
-    with PIL.Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
 
 
 @pytest.fixture
@@ -48,7 +36,7 @@ def loud(tmp_path: Path) -> Path:
 
 def test_noise_is_chosen_and_random_noise_repeats_by_seed(loud: Path, tmp_path: Path) -> None:
     def made(name: str, *args: object) -> np.ndarray:
-        mien("generate", "--network", loud, "--seeds", 7, "--classes", 1, "--outdir", tmp_path / name, *args)
+        printed("generate", "--network", loud, "--seeds", 7, "--classes", 1, "--outdir", tmp_path / name, *args)
         return pixels(tmp_path / name / "seed7_class1.png")
 
     const, none = made("a"), made("b", "--noise-mode", "none")
@@ -57,29 +45,29 @@ def test_noise_is_chosen_and_random_noise_repeats_by_seed(loud: Path, tmp_path: 
     assert np.array_equal(random, again)
     for x, y in ((const, none), (const, random), (none, random), (random, other)):
         assert not np.array_equal(x, y)
-    wrong = mien("generate", "--seeds", 1, "--noise-mode", "pink", "--outdir", tmp_path, code=2)
+    wrong = printed("generate", "--seeds", 1, "--noise-mode", "pink", "--outdir", tmp_path, code=2)
     assert "no noise mode 'pink'" in wrong and "const, random, none" in wrong
 
 
 def test_every_seed_in_every_class(loud: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    mien("generate", "--network", loud, "--seeds", "1,2", "--classes", "0,2", "--outdir", out)
+    printed("generate", "--network", loud, "--seeds", "1,2", "--classes", "0,2", "--outdir", out)
     names = [f"seed{seed}_class{kind}.png" for seed in (1, 2) for kind in (0, 2)]
     assert sorted(path.name for path in out.iterdir()) == names
     assert not np.array_equal(pixels(out / names[0]), pixels(out / names[1]))
     for args in ([], ["--classes", 3]):
-        said = mien("generate", "--network", loud, "--seeds", 1, *args, "--outdir", out, code=2)
+        said = printed("generate", "--network", loud, "--seeds", 1, *args, "--outdir", out, code=2)
         assert "its classes go from 0 to 2" in said
-    assert "without classes" in mien("generate", "--seeds", 1, "--classes", 0, "--outdir", out, code=2)
-    assert "needs a class" in mien(
+    assert "without classes" in printed("generate", "--seeds", 1, "--classes", 0, "--outdir", out, code=2)
+    assert "needs a class" in printed(
         "style-grid", "--network", loud, "--rows", 1, "--cols", 2, "--layers", 0, "--out", out / "grid.png", code=2
     )
 
 
 def test_a_style_table_has_its_sources_along_the_edges(tmp_path: Path) -> None:
     out = tmp_path / "table.png"
-    mien("generate", "--seeds", "1-5", "--outdir", tmp_path)
-    mien("style-grid", "--rows", "1,2", "--cols", "3,4,5", "--layers", "0-2", "--out", out)
+    printed("generate", "--seeds", "1-5", "--outdir", tmp_path)
+    printed("style-grid", "--rows", "1,2", "--cols", "3,4,5", "--layers", "0-2", "--out", out)
     sheet = pixels(out)
     assert sheet.shape == (3 * (SIDE + GAP) + GAP, 4 * (SIDE + GAP) + GAP, 3)
 
@@ -92,9 +80,9 @@ def test_a_style_table_has_its_sources_along_the_edges(tmp_path: Path) -> None:
         assert np.array_equal(tile(0, i + 1), pixels(tmp_path / f"seed{seed}.png"))
     for i, seed in enumerate((1, 2)):
         assert np.array_equal(tile(i + 1, 0), pixels(tmp_path / f"seed{seed}.png"))
-    mien("mix", "seed:2", "seed:4", "--layers", "0-2", "--out", tmp_path / "mixed.png")
+    printed("mix", "seed:2", "seed:4", "--layers", "0-2", "--out", tmp_path / "mixed.png")
     assert np.array_equal(tile(2, 2), pixels(tmp_path / "mixed.png"))
-    assert "go from 0 to 5" in mien("style-grid", "--rows", 1, "--cols", 2, "--layers", "9-", "--out", out, code=2)
+    assert "go from 0 to 5" in printed("style-grid", "--rows", 1, "--cols", 2, "--layers", "9-", "--out", out, code=2)
 
 
 def test_a_walk_begins_at_its_first_person_and_closes(bundle: Path) -> None:
@@ -116,7 +104,7 @@ def test_interpolate_writes_a_video_of_seeds_and_codes(tmp_path: Path) -> None:
         Inversion(ws=studio.seed_code(9).ws, noise=noise, network=studio.digest), tmp_path / "anna.safetensors"
     )
     out = tmp_path / "walk.mp4"
-    mien("interpolate", tmp_path / "anna.safetensors", "--seeds", "1,2", "--frames", 9, "--fps", 5, "--out", out)
+    printed("interpolate", tmp_path / "anna.safetensors", "--seeds", "1,2", "--frames", 9, "--fps", 5, "--out", out)
     with av.open(str(out)) as video:
         assert sum(1 for _ in video.decode(video=0)) == 9
 
@@ -127,19 +115,19 @@ def test_every_family_of_generators(family: ModuleType, tmp_path: Path) -> None:
     G = family.Generator(8, 0, 8, 16, 3, synthesis_kwargs=dict(channel_base=128, channel_max=8))
     save_generator(G, tmp_path / "G.safetensors")
     options = ["--network", tmp_path / "G.safetensors", "--precision", "bf16"]
-    mien("generate", "--seeds", "1-2", "--noise-mode", "random", "--outdir", tmp_path / "people", *options)
+    printed("generate", "--seeds", "1-2", "--noise-mode", "random", "--outdir", tmp_path / "people", *options)
     assert len({path.read_bytes() for path in (tmp_path / "people").iterdir()}) == 2
-    mien("style-grid", "--rows", 1, "--cols", 2, "--layers", "0-3", "--out", tmp_path / "table.png", *options)
+    printed("style-grid", "--rows", 1, "--cols", 2, "--layers", "0-3", "--out", tmp_path / "table.png", *options)
     studio = Studio(tmp_path / "G.safetensors", device="cpu")
     assert len(list(studio.walk([studio.seed_code(1), studio.seed_code(2)], 3))) == 3
 
 
 def test_wrong_walks_are_refused_before_any_work(tmp_path: Path) -> None:
     out = tmp_path / "walk.mp4"
-    assert "nobody to walk to" in mien("interpolate", "--out", out, code=2)
-    assert "does not end in .mp4" in mien("interpolate", "--seeds", 1, "--out", tmp_path / "walk.gif", code=2)
-    assert "no code at" in mien("interpolate", tmp_path / "nobody.safetensors", "--out", out, code=2)
+    assert "nobody to walk to" in printed("interpolate", "--out", out, code=2)
+    assert "does not end in .mp4" in printed("interpolate", "--seeds", 1, "--out", tmp_path / "walk.gif", code=2)
+    assert "no code at" in printed("interpolate", tmp_path / "nobody.safetensors", "--out", out, code=2)
     save_inversion(Inversion(ws=torch.zeros(2, 8), network="f" * 64), tmp_path / "b.safetensors")
-    assert "another generator" in mien("interpolate", tmp_path / "b.safetensors", "--out", out, code=2)
-    mien("interpolate", "--seeds", 1, "--frames", 0, "--out", out, code=2)
+    assert "another generator" in printed("interpolate", tmp_path / "b.safetensors", "--out", out, code=2)
+    printed("interpolate", "--seeds", 1, "--frames", 0, "--out", out, code=2)
     assert not out.exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from mien.app.cli import app
 from mien.app.operations import OPERATIONS, Edit, Mix, apply, code_of, person_of
@@ -20,15 +20,9 @@ from mien.edits.recipe import load_recipe
 from mien.errors import InputError
 from mien.images import open_photo
 
-from ..conftest import draw_photo, make_bundle
+from ..conftest import draw_photo, make_bundle, mien
 
 QUICK = ["--steps", "2"]
-
-
-def mien(*args: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
-    return result
 
 
 def rewrite(path: Path, **fields: Any) -> Path:

@@ -5,30 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from mien.app.cli import app
 from mien.app.studio import Studio
 from mien.inversion.code import save_inversion
 from mien.nets.stylegan2 import Generator
 from mien.weights.load import load_generator, save_generator
 
+from ..conftest import pixels, printed
+
 pytestmark = pytest.mark.usefixtures("bundle")
 QUICK = ("--method", "encoder", "--device", "cpu")
-
-
-def mien(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
-    return result.stdout if code == 0 else result.stderr
-
-
-def pixels(path: Path) -> np.ndarray:
-    with PIL.Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
 
 
 @pytest.fixture
@@ -46,7 +34,7 @@ def related(bundle: Path, tmp_path: Path) -> Path:
 def test_table_has_a_row_for_every_face_and_a_column_for_every_style(photo: Path, tmp_path: Path) -> None:
     table, outdir = tmp_path / "table.png", tmp_path / "made"
     styles = ("seed:1", "seed:2", "seed:3")
-    made = mien("style", photo, *styles, "--photo", "seed:4", "--out", table, "--outdir", outdir, *QUICK).split()
+    made = printed("style", photo, *styles, "--photo", "seed:4", "--out", table, "--outdir", outdir, *QUICK).split()
     files = [outdir / f"{name}-seed{i}.png" for name in ("two", "seed4") for i in (1, 2, 3)]
     assert made == [str(path) for path in (*files, table)]
     whole = pixels(table)
@@ -58,18 +46,19 @@ def test_table_has_a_row_for_every_face_and_a_column_for_every_style(photo: Path
 
 
 def test_psi_one_keeps_the_photo_and_rows_are_counted_in_18(photo: Path, tmp_path: Path) -> None:
-    mien("style", photo, "seed:1", "--psi", 1, "--outdir", tmp_path / "a", *QUICK)
+    printed("style", photo, "seed:1", "--psi", 1, "--outdir", tmp_path / "a", *QUICK)
     assert np.abs(pixels(tmp_path / "a" / "two-seed1.png") - pixels(photo)).max() <= 1
-    mien("style", "seed:2", "seed:1", "--psi", 0, "--layers", "0-", "--outdir", tmp_path / "b", *QUICK)
+    printed("style", "seed:2", "seed:1", "--psi", 0, "--layers", "0-", "--outdir", tmp_path / "b", *QUICK)
     taken = Studio().seed_code(1)
     assert np.array_equal(pixels(tmp_path / "b" / "seed2-seed1.png"), np.asarray(Studio().picture(taken)).astype(int))
-    assert "stands at 0 of 18" in mien("style", "seed:2", "seed:1", "--layers", "0", "--outdir", tmp_path / "c", code=2)
-    assert "rows 18" in mien("style", "seed:2", "seed:1", "--layers", "18", "--outdir", tmp_path / "c", code=2)
+    unfit = printed("style", "seed:2", "seed:1", "--layers", "0", "--outdir", tmp_path / "c", code=2)
+    assert "stands at 0 of 18" in unfit
+    assert "rows 18" in printed("style", "seed:2", "seed:1", "--layers", "18", "--outdir", tmp_path / "c", code=2)
 
 
 def test_colour_is_kept_or_taken(tmp_path: Path) -> None:
     for flag in ("--keep-colour", "--take-colour"):
-        mien("style", "seed:2", "seed:1", flag, "--outdir", tmp_path / flag, *QUICK)
+        printed("style", "seed:2", "seed:1", flag, "--outdir", tmp_path / flag, *QUICK)
     own = np.asarray(Studio().picture(Studio().seed_code(2))).astype(float)
     kept, taken = (pixels(tmp_path / flag / "seed2-seed1.png") for flag in ("--keep-colour", "--take-colour"))
 
@@ -80,11 +69,11 @@ def test_colour_is_kept_or_taken(tmp_path: Path) -> None:
 
 
 def test_a_related_generator_draws_the_same_code(photo: Path, related: Path, tmp_path: Path) -> None:
-    mien("style", "seed:2", "--by", related, "--outdir", tmp_path / "a", *QUICK)
+    printed("style", "seed:2", "--by", related, "--outdir", tmp_path / "a", *QUICK)
     code = Studio().seed_code(2)
     drawn = np.asarray(Studio(related).picture(code.with_ws(code.ws).__class__(ws=code.ws))).astype(int)
     assert np.array_equal(pixels(tmp_path / "a" / "seed2-drawn-anew.png"), drawn)
-    mien("style", photo, "seed:1", "seed:2", "--by", related, "--out", tmp_path / "both.png", *QUICK)
+    printed("style", photo, "seed:1", "seed:2", "--by", related, "--out", tmp_path / "both.png", *QUICK)
     assert (tmp_path / "both.png").is_file()
 
 
@@ -93,18 +82,18 @@ def test_a_stranger_is_refused_before_any_work_unless_forced(tmp_path: Path) -> 
     kwargs = dict(channel_base=256, channel_max=8)
     stranger = tmp_path / "stranger.safetensors"
     save_generator(Generator(8, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=kwargs), stranger)
-    said = mien("style", "seed:2", "--by", stranger, "--outdir", tmp_path / "a", code=2)
+    said = printed("style", "seed:2", "--by", stranger, "--outdir", tmp_path / "a", code=2)
     assert "means nothing to the other generator" in said and "fine-tuned" in said
-    mien("style", "seed:2", "--by", stranger, "--force", "--outdir", tmp_path / "a", *QUICK)
+    printed("style", "seed:2", "--by", stranger, "--force", "--outdir", tmp_path / "a", *QUICK)
 
 
 def test_a_folder_is_its_photos_and_what_fails_does_not_stop_the_others(photo: Path, tmp_path: Path) -> None:
     (photo.parent / "broken.jpg").write_bytes(b"no picture")
-    said = mien("style", photo.parent, "seed:1", "--out", tmp_path / "t.png", *QUICK, code=3)
+    said = printed("style", photo.parent, "seed:1", "--out", tmp_path / "t.png", *QUICK, code=3)
     assert "broken.jpg" in said
     assert (tmp_path / "t.png").is_file()
     (tmp_path / "empty").mkdir()
-    assert "no photos in" in mien("style", tmp_path / "empty", "seed:1", "--out", tmp_path / "t.png", code=2)
+    assert "no photos in" in printed("style", tmp_path / "empty", "seed:1", "--out", tmp_path / "t.png", code=2)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +111,11 @@ def test_wrong_use_ends_in_one_word(
     args: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert said in mien("style", *args, code=2)
+    assert said in printed("style", *args, code=2)
     assert not list(tmp_path.glob("t.*"))
 
 
 def test_a_code_of_another_generator_is_refused(tmp_path: Path, related: Path) -> None:
     save_inversion(Studio(related).seed_code(1), tmp_path / "anna.safetensors")
-    said = mien("style", "seed:1", tmp_path / "anna.safetensors", "--out", tmp_path / "t.png", code=2)
+    said = printed("style", "seed:1", tmp_path / "anna.safetensors", "--out", tmp_path / "t.png", code=2)
     assert "another generator" in said

@@ -11,29 +11,20 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from mien.app.cli import app
 from mien.app.studio import Studio
 from mien.edits.toonify import ToonConfig
 from mien.nets.pix2pix import UnetGenerator
 from mien.nets.student import Student
 from mien.weights.load import load_generator, read_recipe, save_generator, save_net
 
-from ..conftest import draw_photo
+from ..conftest import draw_photo, pixels, printed
 
 pytestmark = pytest.mark.usefixtures("bundle")
 
 
 def mien(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
-    return " ".join((result.stdout if code == 0 else result.stderr).split())
-
-
-def pixels(path: Path) -> np.ndarray:
-    with PIL.Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
+    return " ".join(printed(*args, code=code).split())
 
 
 @pytest.fixture
@@ -158,7 +149,9 @@ def test_from_pairs_to_a_drawn_photo(photo: Path, tmp_path: Path) -> None:
     art, pairs, run = write_related(tmp_path / "art.safetensors", 0.2), tmp_path / "pairs", tmp_path / "run"
     mien("pairs", "make", "--target", art, "--num", 12, "--val-share", 0.3, "--no-filter", "--outdir", pairs)
     chosen = ("kimg=0.008", "batch_size=4", "widths=4,6,8", "num_blocks=0,0,0", "ndf=4", "num_layers=1")
-    settings = [word for setting in (*chosen, "perceptual_weight=0", "identity_weight=0") for word in ("--set", setting)]
+    settings = [
+        word for setting in (*chosen, "perceptual_weight=0", "identity_weight=0") for word in ("--set", setting)
+    ]
     made = Path(mien("train", "pix2pix", "--pairs", pairs, "--outdir", run, *settings))
     assert made == run / "student.safetensors"
     facts = read_recipe(made).provenance

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from mien.app.cli import app
 from mien.app.studio import Studio
 from mien.edits.attributes import SHIPPED
 from mien.nets.detector import Detector
@@ -20,15 +18,13 @@ from mien.nets.stylegan2 import Generator
 from mien.training.gan_step import PRESETS, GanConfig, GanTrainer
 from mien.weights.load import load_net, read_recipe, save_net
 
-from ..conftest import draw_photo
+from ..conftest import draw_photo, printed
 
 pytestmark = pytest.mark.usefixtures("bundle")
 
 
 def mien_train(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["train", *(str(arg) for arg in args)])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.stdout if code == 0 else result.stderr
+    return printed("train", *args, code=code)
 
 
 @pytest.fixture
