@@ -77,12 +77,13 @@ class Parts(dict[str, Any]):
     async def _answers(self, act: Act, request: gr.Request, values: Sequence[Any]) -> AsyncIterator[dict[Any, Any]]:
         """Do an act in threads, none of which waits; whoever goes away ends it, and no job that it asked for."""
         answers = self.acts.run(act, request.session_hash or "", *values)
+        yield {self["status"]: gr.update()}  # of an act that says nothing Gradio would empty every part
         try:
             while (answer := await anyio.to_thread.run_sync(next, answers, None)) is not None:
                 if isinstance(answer, Wait):
                     await asyncio.sleep(answer.seconds)
-                else:
-                    yield self._values(answer)
+                elif shown := self._values(answer):
+                    yield shown
         finally:
             answers.close()  # type: ignore[attr-defined]
 
