@@ -21,6 +21,7 @@ from mien.edits.spare import face_mask
 from mien.edits.style_settings import StyleConfig
 from mien.edits.stylize import Stylized, stylize
 from mien.edits.swap import Swap
+from mien.edits.toon_clip import toonify_clip
 from mien.edits.toonify import Artist, ToonConfig, draw_whole, toonify
 from mien.edits.video import ClipReport, VideoConfig, edit_clip
 from mien.errors import InputError, NoFaceError
@@ -166,3 +167,10 @@ class Studio(Changes):
         if config is not None and config.is_whole and face is None and not self.detect(photo):
             return draw_whole(artist, photo, config)
         return toonify(photo, self.align(photo, size_px=artist.size_px, source=source, face=face), artist, config)
+
+    def toonify_clip(
+        self, source: Path, out: Path, artist: Artist, config: ToonConfig | None = None, *, on_step: Sink = ignore
+    ) -> int:
+        """Draw the people of a clip and return how many pictures it has; see `mien.edits.toon_clip.toonify_clip`."""
+        known: dict[str, Any] = dict(face_model=self.face_net, device=self.device, on_step=on_step)
+        return toonify_clip(source, out, artist, config, find=self.detect, **known)

@@ -25,7 +25,7 @@ from mien.faces.align import align, crop_quad, ffhq_quad, is_in_photo, paste_cha
 from mien.faces.detect import Face
 from mien.faces.track import FollowConfig, Follower, Track, bridged, jitter_px, smooth_quads, spans, steady
 from mien.inversion.code import Inversion
-from mien.inversion.objective import Target
+from mien.inversion.objective import FaceModel, Target
 from mien.inversion.personal import Changes, personal
 from mien.inversion.project import ProjectConfig, project
 from mien.inversion.starts import Means, start_codes
@@ -35,7 +35,7 @@ from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 from mien.video import clip_frames, clip_info, rewrite_clip
 
-__all__ = ["VIDEO_METHODS", "ClipReport", "PersonReport", "VideoConfig", "edit_clip", "find_video_method"]
+__all__ = ["VIDEO_METHODS", "ClipReport", "PersonReport", "VideoConfig", "edit_clip", "find_video_method", "follow_clip"]
 
 FIRST = ProjectConfig(num_steps=60, noise_lr=0.0)
 THEN = ProjectConfig(num_steps=10, lr=0.03, noise_lr=0.0)
@@ -107,18 +107,40 @@ def _watched(frames: Iterator[Image], stage: str, total: int, on_step: Sink) -> 
         on_step(Step(stage, i + 1, max(total, i + 1)))
 
 
-def _follow(path: Path, find: Find, means: Means, config: FollowConfig, on_step: Sink) -> list[Track]:
-    """Read the clip once and say who is where."""
+def follow_clip(
+    path: Path,
+    find: Find,
+    config: FollowConfig,
+    *,
+    face_model: FaceModel | None = None,
+    device: torch.device,
+    on_step: Sink = ignore,
+) -> list[Track]:
+    """Read a clip once and say who is where, who is largest for longest first.
+
+    Args:
+        path: any clip.
+        find: a picture's faces.
+        config: how faces are followed.
+        face_model: knows people again, by crops of `FRAME_PX`,
+        device: of it.
+        on_step: hears of every picture.
+
+    Raises:
+        NoFaceError: nobody is seen in it.
+    """
     follower = Follower(config)
     for i, image in _watched(clip_frames(path), "follow", clip_info(path).num_frames, on_step):
         faces = [face for face in find(image) if is_in_photo(ffhq_quad(face.landmarks), image.size)]
         looks = None
-        if means.face_model is not None and faces:
+        if face_model is not None and faces:
             img = torch.cat([align(image, face, FRAME_PX).img for face in faces])
             with torch.no_grad():
-                looks = list(means.face_model(img.to(means.stats.w_avg.device)).identity.double().cpu().numpy())
+                looks = list(face_model(img.to(device)).identity.double().cpu().numpy())
         follower.see(i, faces, looks)
-    return follower.tracks()
+    if not (tracks := follower.tracks()):
+        raise NoFaceError(f"nobody is seen in {path.name}", hint="faces must be larger, or longer in the picture")
+    return tracks
 
 
 @dataclass(eq=False)
@@ -277,9 +299,8 @@ def edit_clip(
     """
     config = config or VIDEO_METHODS["pti"]
     means = replace(means, stats=means.stats.to(G.w_avg.device))
-    tracks = _follow(source, find, means, config.follow, on_step)
-    if not tracks:
-        raise NoFaceError(f"nobody is seen in {source.name}", hint="faces must be larger, or longer in the picture")
+    device = means.stats.w_avg.device
+    tracks = follow_clip(source, find, config.follow, face_model=means.face_model, device=device, on_step=on_step)
     if person is not None and not 0 <= person < len(tracks):
         found = f"{source.name} shows {len(tracks)} {'person' if len(tracks) == 1 else 'people'}"
         raise NoFaceError(f"{found}, none has number {person}", hint="they are numbered from 0, the largest first")

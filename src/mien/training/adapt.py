@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,7 +37,7 @@ from mien.nets.features import FaceNet
 from mien.nets.generator import Generator
 from mien.report import Sink, ignore
 from mien.training.augment import AdaController, augment
-from mien.training.data import PictureSet
+from mien.training.data import PictureSet, select
 from mien.training.gan import CRITIC_STAGES, check_size, run_training
 from mien.training.gan_step import GanConfig, GanTrainer
 from mien.training.grow import grow_discriminator, grow_generator
@@ -59,7 +58,6 @@ __all__ = [
     "best",
     "find_discriminator",
     "is_enough",
-    "select",
     "structure_distance",
 ]
 
@@ -159,26 +157,6 @@ rates, ADA at its speed of a resumed run, nothing frozen, nothing held to the so
 # ---- Parts ----------------------------------------------------------------------------------------------------------
 
 
-def select(data: PictureSet, where: str) -> PictureSet:
-    """Return the pictures of which a column of the table has one of the values, `column=value,value`; all for "".
-
-    Raises:
-        InputError: not of this form, no such column, or no such picture.
-    """
-    if not where:
-        return data
-    column, equals, values = where.partition("=")
-    if not equals:
-        raise InputError(f"{where!r} chooses no pictures", hint="write column=value, say style=illustration")
-    if column not in data.labels:
-        raise InputError(f"the pictures' table has no column {column!r}", hint=f"it has {', '.join(data.labels)}")
-    chosen = data.select(np.isin(data.labels[column].astype(str), values.split(",")))
-    if not len(chosen):
-        known = ", ".join(sorted(set(data.labels[column].astype(str)))[:20])
-        raise InputError(f"no picture has {where}", hint=f"its values are {known}")
-    return chosen
-
-
 def structure_distance(img: Tensor, before: Tensor, size_px: int) -> Tensor:
     """One minus the correlation of the luminance of two batches img [N, 3, H, H], seen at `size_px`: [N], 0 to 2.
 
@@ -231,7 +209,7 @@ def _new_discriminator(G: Generator) -> Discriminator:
 
 def _grown(
     G: Generator, D: Discriminator | None, config: AdaptConfig, side_px: int
-) -> tuple[Generator, Discriminator | None, AdaptConfig]:
+) -> tuple[stylegan2.Generator, Discriminator | None, AdaptConfig]:
     """Both networks for pictures of a larger side; of a discriminator whose first block is new nothing is frozen."""
     if not isinstance(G, stylegan2.Generator):
         raise InputError("only a StyleGAN2 grows", hint=f"give drawings of {G.img_resolution} px")

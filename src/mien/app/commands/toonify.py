@@ -1,4 +1,4 @@
-"""`mien toonify`: every face of every photo drawn at once, and put back."""
+"""`mien toonify`: every face of every photo drawn at once, and put back; every picture of a clip, too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from mien.app.options import Aligned, Device, FaceIdx, Network, Outdir, Precision
 from mien.app.settings import DEFAULT_NETWORK
 from mien.app.terminal.items import check_out, check_outdir, check_stems, for_each
+from mien.app.terminal.screen import Bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["app", "photos_of"]
 
 app = typer.Typer()
+
+CLIP_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
 def photos_of(paths: Sequence[Path]) -> list[Path]:
@@ -45,7 +48,7 @@ def photos_of(paths: Sequence[Path]) -> list[Path]:
 @app.command()
 def toonify(
     photos: Annotated[
-        list[Path], typer.Argument(help="Photos, or folders of them.", metavar="PHOTO...", show_default=False)
+        list[Path], typer.Argument(help="Photos, folders of them, or clips.", metavar="PHOTO...", show_default=False)
     ],
     style: Annotated[
         str, typer.Option("--style", help="Who draws: name or file of a translator, or of an adapted generator.")
@@ -60,7 +63,7 @@ def toonify(
     device: Device = "auto",
     precision: Precision = "fp32",
 ) -> None:
-    """Draw every face of a photo in one pass and put it back: <stem>.png.
+    """Draw every face of a photo in one pass and put it back: <stem>.png; of a clip, <stem>.mp4.
 
     Example: mien toonify group.jpg --style runs/toon/student.safetensors --outdir drawn
     """
@@ -72,18 +75,27 @@ def toonify(
     if face is not None and aligned:
         raise InputError(f"--face {face} has no meaning for an aligned crop: it is one face", hint="leave out --face")
     sources = photos_of(photos)
+    if clips := [path for path in sources if _is_clip(path)]:
+        if crop or aligned or face is not None:
+            raise InputError(f"{clips[0].name} is a clip", hint="leave out --crop, --aligned and --face")
     check_stems(sources)
     check_outdir(outdir)
     studio = Studio(network, device=device, precision=precision)
     job = _Job(studio, studio.artist(style), ToonConfig(strength=strength, is_whole=whole), outdir, sources)
 
     def draw(path: Path) -> None:
-        if crop or aligned:
+        if _is_clip(path):
+            job.clip(path)
+        elif crop or aligned:
             job.faces(path, face, aligned=aligned)
         else:
             job.photo(path, face)
 
     for_each(sources, "toonify", draw).finish(len(sources))
+
+
+def _is_clip(path: Path) -> bool:
+    return path.suffix.lower() in CLIP_SUFFIXES
 
 
 class _Job:
@@ -103,6 +115,14 @@ class _Job:
         check_out(out, self.sources)
         photo = open_photo(path)
         save_png(self.studio.toonify(photo, self.artist, self.config, source=path.name, face=face), out)
+        typer.echo(out)
+
+    def clip(self, path: Path) -> None:
+        """Draw the people of a clip, picture by picture."""
+        out = self.outdir / f"{path.stem}.mp4"
+        check_out(out, self.sources)
+        with Bars() as bars:
+            self.studio.toonify_clip(path, out, self.artist, self.config, on_step=bars)
         typer.echo(out)
 
     def faces(self, path: Path, face: int | None, *, aligned: bool) -> None:
