@@ -32,10 +32,9 @@ from mien.training.adapt import (
     adapt,
     best,
     is_enough,
-    select,
     structure_distance,
 )
-from mien.training.data import PictureSet
+from mien.training.data import PictureSet, select
 
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = dict(

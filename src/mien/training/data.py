@@ -33,6 +33,7 @@ __all__ = [
     "is_held_out",
     "load_pictures",
     "read_table",
+    "select",
     "source_digest",
     "split_people",
 ]
@@ -209,6 +210,26 @@ def load_pictures(source: Path, *, size_px: int, table: Path | None = None, cach
         raise InputError(f"{table} lists none of the pictures in {source}", hint=hint)
     chosen = everything.select(rows[rows >= 0])
     return PictureSet(chosen.pixels, chosen.names, {k: v[rows >= 0] for k, v in columns.items()}, digest)
+
+
+def select(data: PictureSet, where: str) -> PictureSet:
+    """Return the pictures of which a column of the table has one of the values, `column=value,value`; all for "".
+
+    Raises:
+        InputError: not of this form, no such column, or no such picture.
+    """
+    if not where:
+        return data
+    column, equals, values = where.partition("=")
+    if not equals:
+        raise InputError(f"{where!r} chooses no pictures", hint="write column=value, say style=illustration")
+    if column not in data.labels:
+        raise InputError(f"the pictures' table has no column {column!r}", hint=f"it has {', '.join(data.labels)}")
+    chosen = data.select(np.isin(data.labels[column].astype(str), values.split(",")))
+    if not len(chosen):
+        known = ", ".join(sorted(set(data.labels[column].astype(str)))[:20])
+        raise InputError(f"no picture has {where}", hint=f"its values are {known}")
+    return chosen
 
 
 def cap_per_person(identities: np.ndarray, most: int, *, prefer: np.ndarray | None = None) -> np.ndarray:

@@ -14,6 +14,7 @@ from mien.app.studio import Studio
 from mien.edits.attributes import SHIPPED
 from mien.nets.detector import Detector
 from mien.nets.features import FaceNet
+from mien.nets.student import Student
 from mien.nets.stylegan2 import Generator
 from mien.training.gan_step import PRESETS, GanConfig, GanTrainer
 from mien.weights.load import load_net, read_recipe, save_net
@@ -135,6 +136,20 @@ def test_the_face_network_is_trained_to_a_file(drawn_sets: Path, tmp_path: Path)
     (tmp_path / "bare.csv").write_text("file,age\n0.png,30\n")
     sets[-1] = tmp_path / "bare.zip"
     assert "no column 'gender'" in mien_train("faces", *sets, "--run-dir", tmp_path / "other", *settings, code=2)
+
+
+def test_a_translator_learns_without_pairs(drawn_sets: Path, tmp_path: Path) -> None:
+    nets = dict(widths="4,6", num_blocks="0,0", ndf=4, sharp_share=1)
+    settings = set_all(**nets, kimg=0.004, pre_kimg=0.002, batch_size=2, save_kimg=0.004)
+    data = drawn_sets / "faces128.zip"
+    args = ["cartoon", "--data", data, "--drawings", data, "--size", 32, "--outdir", tmp_path / "run", *settings]
+    out = Path(mien_train(*args, *DEVICE).strip())
+    held = read_recipe(out)
+    assert held.kwargs["img_resolution"] == held.provenance["img_resolution"] == 32
+    assert (held.provenance["pictures"], held.provenance["drawings"]) == (36, 48)  # photos: of people not held out
+    assert load_net(out, Student)(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 64, 64)
+    assert [path.name for path in (tmp_path / "run").glob("samples-*.png")] == ["samples-0000002.png"]
+    assert "no column 'style'" in mien_train(*args, "--where", "style=ink", "--outdir", tmp_path / "other", code=2)
 
 
 @pytest.mark.slow

@@ -183,6 +183,39 @@ def pix2pix(
 
 @app.command()
 @spread
+def cartoon(
+    data: Data,
+    drawings: Annotated[Path, typer.Option("--drawings", help="Zip or folder of drawn faces, FFHQ-aligned.")],
+    run: Training,
+    where: Annotated[
+        str | None, typer.Option("--where", help="Which drawings, by a column of the table: style=illustration,comic.")
+    ] = None,
+    size: Annotated[int, typer.Option("--size", min=32, help="Side of the faces, px.")] = 128,
+) -> None:
+    """Teach one network to draw people from drawings of others, without pairs; `mien toonify` uses it.
+
+    Example: mien train cartoon --data faces128.zip --drawings toons.zip --where style=comic --outdir runs/comic
+    """
+    from mien.app.capabilities.networks import pick_device
+    from mien.nets.features import FaceNet
+    from mien.training.cartoon import CartoonConfig, cartoon
+    from mien.training.data import load_pictures
+    from mien.training.resume import read_options
+    from mien.weights.load import load_net
+
+    more = [] if where is None else [f"where={where}"]
+    plan = run.plan("cartoon", CartoonConfig, result="student", more=more)
+    people, held = run.people(data, size)
+    drawn = load_pictures(drawings, size_px=size, cache=run.cache)
+    face_net, place = load_net(FACE_NET, FaceNet), pick_device(run.device)
+    with plan.following(data, drawings) as made:
+        net = cartoon(plan.config, people, drawn, run.run_dir, made.tell, face_net=face_net, held=held, device=place)
+        num_drawings = read_options(run.run_dir)["drawings"]
+        made.save(net, kimg=plan.config.kimg, img_resolution=size, drawings=num_drawings)
+
+
+@app.command()
+@spread
 def directions(
     run: Run,
     network: Network = DEFAULT_NETWORK,
