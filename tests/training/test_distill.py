@@ -247,7 +247,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"degrade_share": 2.0}, "degrade_share must be from 0 to 1"),
         ({"widths": (4, 8)}, "make no student"),
         ({"precision": "fp8"}, "precision must be"),
-        ({name: 0.0 for name in WEIGHTS}, "no term"),
+        (dict.fromkeys(WEIGHTS, 0.0), "no term"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object], message: str) -> None:

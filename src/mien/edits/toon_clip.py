@@ -1,4 +1,4 @@
-"""The people of a clip drawn, picture by picture: faces are followed first and their places steadied, so nothing shakes.
+"""The people of a clip drawn, picture by picture: faces are followed and their places steadied, so nothing shakes.
 
 Source: as clips are edited, see `video.py`.
 """

@@ -35,7 +35,15 @@ from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 from mien.video import clip_frames, clip_info, rewrite_clip
 
-__all__ = ["VIDEO_METHODS", "ClipReport", "PersonReport", "VideoConfig", "edit_clip", "find_video_method", "follow_clip"]
+__all__ = [
+    "VIDEO_METHODS",
+    "ClipReport",
+    "PersonReport",
+    "VideoConfig",
+    "edit_clip",
+    "find_video_method",
+    "follow_clip",
+]
 
 FIRST = ProjectConfig(num_steps=60, noise_lr=0.0)
 THEN = ProjectConfig(num_steps=10, lr=0.03, noise_lr=0.0)

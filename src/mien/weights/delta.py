@@ -1,8 +1,8 @@
 """Generators as differences to another one: what training left as it was is not stored, the rest in few bits.
 
 A file holds, for each tensor that changed, its difference to the base's, and in the header which base that is: its name
-and the digest of its tensors. What a generator has grown beyond its base is held as it is. It reads as the whole network wherever mien reads one, and only with that very base,
-which lies beside the file or comes with the package.
+and the digest of its tensors. What a generator has grown beyond its base is held as it is. The file reads as the whole
+network wherever mien reads one, and only with that very base, which lies beside it or comes with the package.
 
     exact   changed tensors themselves, float32: the same bits come back
     fp16    differences in half precision

@@ -75,9 +75,9 @@ def toonify(
     if face is not None and aligned:
         raise InputError(f"--face {face} has no meaning for an aligned crop: it is one face", hint="leave out --face")
     sources = photos_of(photos)
-    if clips := [path for path in sources if _is_clip(path)]:
-        if crop or aligned or face is not None:
-            raise InputError(f"{clips[0].name} is a clip", hint="leave out --crop, --aligned and --face")
+    clips = [path for path in sources if _is_clip(path)]
+    if clips and (crop or aligned or face is not None):
+        raise InputError(f"{clips[0].name} is a clip", hint="leave out --crop, --aligned and --face")
     check_stems(sources)
     check_outdir(outdir)
     studio = Studio(network, device=device, precision=precision)
