@@ -16,6 +16,7 @@ from aiohttp import web
 
 TOKEN = "123456:AAtelegram-test-token_0123456789abcde"
 BOT_ID = 123456
+FILES = ("photo", "video", "document")
 
 
 class Telegram:
@@ -39,12 +40,17 @@ class Telegram:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(100)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+    @property
+    def thread_id(self) -> int:
+        """The system's number of the server's thread."""
+        return self._thread.native_id or 0
 
     @property
     def url(self) -> str:
@@ -150,6 +156,9 @@ class Telegram:
     def do_sendDocument(self, data: dict[str, Any]) -> dict[str, Any]:
         return self._send_file(data, "document")
 
+    def do_sendVideo(self, data: dict[str, Any]) -> dict[str, Any]:
+        return self._send_file(data, "video")
+
     def do_deleteMessage(self, data: dict[str, Any]) -> bool | str:
         gone = self.messages.pop((data["chat_id"], data["message_id"]), None)
         return "message to delete not found" if gone is None else True
@@ -170,7 +179,7 @@ class Telegram:
             return "message to edit not found"
         media = data["media"]
         body = data[media["media"].removeprefix("attach://")]
-        kept = {name: value for name, value in known.items() if name not in ("text", "photo", "document")}
+        kept = {name: value for name, value in known.items() if name not in ("text", *FILES)}
         changed = {**kept, **self._filed(media["type"], body), "caption": media.get("caption")}
         changed["reply_markup"] = data.get("reply_markup")
         self.messages[data["chat_id"], data["message_id"]] = changed
@@ -186,6 +195,8 @@ class Telegram:
         one = {"file_id": file_id, "file_unique_id": file_id, "file_size": len(body)}
         if kind == "photo":
             return {"photo": [{**one, "width": 90, "height": 90}, {**one, "width": 640, "height": 640}]}
+        if kind == "video":
+            return {"video": {**one, "width": 256, "height": 256, "duration": 1}}
         return {"document": {**one, "file_name": name, "mime_type": mime}}
 
     def _add(self, chat: int, content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +263,7 @@ class Telegram:
 
     def results(self, chat: int) -> list[dict[str, Any]]:
         """Return the bot's messages with a picture."""
-        return [m for m in self.of_bot(chat) if "photo" in m or "document" in m]
+        return [m for m in self.of_bot(chat) if set(FILES) & set(m)]
 
 
 def buttons(message: dict[str, Any]) -> list[str]:

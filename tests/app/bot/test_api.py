@@ -212,14 +212,21 @@ from mien.app.bot import courier, service, talk
 courier.CARRY_S = 3.0
 from mien.app.settings import load_settings
 talk.admit = lambda data, **_: []
-worst = {"wall_s": 0.0, "cpu_s": 0.0}
+worst = {"wall_s": 0.0, "own_s": 0.0, "cpu_s": 0.0}
+def delayed_s():
+    try:
+        with open("/proc/thread-self/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 async def watch():
-    loop = asyncio.get_running_loop()
     while True:
-        at, cpu = time.monotonic(), time.thread_time()
+        at, cpu, delayed = time.monotonic(), time.thread_time(), delayed_s()
         await asyncio.sleep(0.005)
-        worst["wall_s"] = max(worst["wall_s"], time.monotonic() - at - 0.005)
-        worst["cpu_s"] = max(worst["cpu_s"], time.thread_time() - cpu)
+        wall = time.monotonic() - at - 0.005
+        own = wall - (delayed_s() - delayed)
+        for name, value in (("wall_s", wall), ("own_s", own), ("cpu_s", time.thread_time() - cpu)):
+            worst[name] = max(worst[name], value)
 serve = service.serve
 async def watched(settings, stop):
     async def later():
@@ -251,22 +258,41 @@ def start(settings: Settings, code: str = CHILD) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=env, **pipes)
 
 
-def listening(telegram: Telegram, known: int = 0) -> None:
-    wait_for(lambda: sum(method == "getUpdates" for _, method, _ in telegram.calls[known:]), 120)
+def delayed_s(task: str) -> float:
+    """How long a thread has waited for a processor that others had: `self/task/7`, or a process's first thread."""
+    path = Path("/proc") / task / "schedstat"
+    return int(path.read_text().split()[1]) / 1e9 if path.is_file() else 0.0
+
+
+def listening(bot: subprocess.Popen[str], telegram: Telegram, known: int = 0) -> None:
+    """Wait until a bot asks for updates; one that ended instead says why."""
+
+    def listens() -> bool:
+        assert bot.poll() is None, bot.communicate()[1]
+        return any(method == "getUpdates" for _, method, _ in telegram.calls[known:])
+
+    wait_for(listens)
 
 
 @pytest.mark.slow
 def test_a_hundred_users_at_once(telegram: Telegram, settings: Settings, queue: Queue) -> None:
-    """Each is answered within a second (p95), gets one picture, and the loop never stands still for 50 ms of work."""
+    """Each is answered within a second (p95), gets one picture, and the loop never computes for 50 ms.
+
+    Other programs of the machine are not its fault: what its loop, or Telegram's, has waited for a processor while
+    the hundred came is allowed on top of the second, and a stall is what the loop's own thread has computed. Told are
+    `wall`, `own` (less the waiting for a processor; the waiting for other threads of the bot counts) and `cpu`.
+    """
     users = range(1000, 1100)
     bot = start(settings)
-    listening(telegram)
+    listening(bot, telegram)
     time.sleep(2.0)
-    body, known = png((1280, 960)), len(telegram.calls)
+    threads = [str(bot.pid), f"self/task/{telegram.thread_id}"]
+    body, known, delayed = png((1280, 960)), len(telegram.calls), [delayed_s(one) for one in threads]
     for user in users:
         telegram.photo(user, body)
     begun_s = time.monotonic()
-    wait_for(lambda: all(telegram.of_bot(user) for user in users), 60)
+    wait_for(lambda: all(telegram.of_bot(user) for user in users))
+    others_s = sum(delayed_s(one) for one in threads) - sum(delayed)
     first: dict[int, float] = {}
     for at, method, data in telegram.calls[known:]:
         if method == "sendMessage":
@@ -275,15 +301,15 @@ def test_a_hundred_users_at_once(telegram: Telegram, settings: Settings, queue: 
     for user in users:
         telegram.press(user, telegram.of_bot(user)[0]["message_id"], "d:smile:1.5")
     with working(queue, paint):
-        wait_for(lambda: all(telegram.results(user) for user in users), 240)
+        wait_for(lambda: all(telegram.results(user) for user in users))
     bot.send_signal(signal.SIGTERM)
-    out, err = bot.communicate(timeout=60)
+    out, err = bot.communicate(timeout=200)
     worst = json.loads(out)
-    told = f"p50 {statistics.median(waits):.2f} s, p95 {waits[94]:.2f} s, loop {worst}"
+    told = f"p50 {statistics.median(waits):.2f} s, p95 {waits[94]:.2f} s, others {others_s:.2f} s, loop {worst}"
     print(told)
     assert bot.returncode == 0 and TOKEN not in out + err
     assert all(len(telegram.of_bot(user)) == 1 for user in users)
-    assert waits[94] < 1.0 and worst["cpu_s"] < 0.05, told
+    assert waits[94] < 1.0 + others_s and worst["cpu_s"] < 0.05, told
 
 
 @pytest.mark.slow
@@ -291,20 +317,20 @@ def test_sigterm_drains(telegram: Telegram, settings: Settings, queue: Queue) ->
     """What was begun is answered, what was not stays with Telegram, and the next bot brings everything once."""
     users = range(2000, 2030)
     bot = start(settings)
-    listening(telegram)
+    listening(bot, telegram)
     for user in users:
         telegram.photo(user, png(), caption="/smile 1")
     wait_for(lambda: any(telegram.of_bot(user) for user in users))
     bot.send_signal(signal.SIGTERM)
-    _, err = bot.communicate(timeout=60)
+    _, err = bot.communicate(timeout=200)
     assert bot.returncode == 0 and "Traceback" not in err, err
     known = len(telegram.calls)
     bot = start(settings)
-    listening(telegram, known)
+    listening(bot, telegram, known)
     with working(queue, paint):
-        wait_for(lambda: all(telegram.results(user) for user in users), 120)
+        wait_for(lambda: all(telegram.results(user) for user in users))
     bot.send_signal(signal.SIGTERM)
-    bot.communicate(timeout=60)
+    bot.communicate(timeout=200)
     assert bot.returncode == 0
     assert all(len(telegram.results(user)) == 1 and len(telegram.of_bot(user)) == 1 for user in users)
 
@@ -319,20 +345,20 @@ def test_kills_lose_and_double_nothing(telegram: Telegram, settings: Settings, q
         for _ in range(5):
             known = len(telegram.calls)
             bot = start(settings)
-            listening(telegram, known)
+            listening(bot, telegram, known)
             until_s = time.monotonic() + draw.uniform(0.05, 2.5)
             while time.monotonic() < until_s:
                 telegram.photo(user, png(), caption="/smile 1")
                 user += 1
                 time.sleep(draw.uniform(0.0, 0.1))
             bot.kill()
-            bot.communicate(timeout=30)
+            bot.communicate(timeout=200)
         bot = start(settings)
         users = range(3000, user)
-        wait_for(lambda: all(telegram.results(one) for one in users), 300)
+        wait_for(lambda: all(telegram.results(one) for one in users), 500)
         time.sleep(2.0)
         bot.send_signal(signal.SIGTERM)
-        bot.communicate(timeout=60)
+        bot.communicate(timeout=200)
         assert bot.returncode == 0
     counts = Counter(len(telegram.results(one)) for one in users)
     others = [m["text"] for one in users for m in telegram.of_bot(one) if "text" in m]

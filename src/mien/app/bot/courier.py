@@ -27,7 +27,7 @@ from aiogram.exceptions import (
     TelegramEntityTooLarge,
     TelegramForbiddenError,
 )
-from aiogram.types import BufferedInputFile, InputMediaDocument, InputMediaPhoto, ReplyParameters
+from aiogram.types import BufferedInputFile, InputMediaDocument, InputMediaPhoto, InputMediaVideo, ReplyParameters
 
 from mien.app.bot.api import is_unchanged, keyboard
 from mien.app.bot.menu import Buttons, cancel, more
@@ -47,6 +47,7 @@ MAX_EDITS_PER_S = 12  # of all users; Telegram allows thirty messages a second
 MAX_AT_ONCE = 8
 PHOTO_BYTES, FILE_BYTES, PHOTO_SIDES_PX, PHOTO_RATIO = 10 << 20, 50 << 20, 10_000, 20
 CAPTION = 1000
+MEDIA = {"photo": InputMediaPhoto, "video": InputMediaVideo, "document": InputMediaDocument}
 
 Result = TypeVar("Result")
 
@@ -243,38 +244,37 @@ class Courier:
             await self._end(to, to.words("gone"))
             return
         said = [to.words("done", what=self._title(to.what, to.words)), *map(to.words.message, job.notes)]
-        caption, name = "\n".join(said)[:CAPTION], "mien.png"
-        if len(data) > FILE_BYTES:
-            data, name = await apart(_smaller, data, self._marks), "mien.jpg"
-        is_photo = to.kind == "photo" and _fits_photo(data)
+        caption, kind = "\n".join(said)[:CAPTION], _kind(data, to.kind)
+        name = "mien.mp4" if kind == "video" else "mien.png"
+        if len(data) > FILE_BYTES and kind != "video":
+            data, name, kind = await apart(_smaller, data, self._marks), "mien.jpg", "document"
         try:
-            await self._put(to, data, name, caption, is_photo=is_photo)
+            await self._put(to, BufferedInputFile(data, name), kind, caption)
         except TelegramForbiddenError:
             logger.info("a user has left")
         except (TelegramBadRequest, TelegramEntityTooLarge) as err:
             logger.warning("job %s: Telegram does not take the result: %s", job.id[:8], type(err).__name__)
             await self._send_text(to, to.words("broken"))
 
-    async def _put(self, to: Address, data: bytes, name: str, caption: str, *, is_photo: bool) -> None:
-        """Put a picture into the job's message, or send it where that message is gone."""
-        file, kind = BufferedInputFile(data, name), InputMediaPhoto if is_photo else InputMediaDocument
-        buttons = keyboard(more(to.words))
+    async def _put(self, to: Address, file: BufferedInputFile, kind: str, caption: str) -> None:
+        """Put a result into the job's message, or send it where that message is gone."""
+        media = MEDIA[kind](media=file, caption=caption)
+        buttons = keyboard(more(to.words, is_photo=kind != "video"))
         try:
-            media = kind(media=file, caption=caption)
             await self._bot.edit_message_media(media, chat_id=to.chat, message_id=to.status, reply_markup=buttons)
             return
         except TelegramBadRequest as err:
             if is_unchanged(err):
                 return
             logger.info("a job's message cannot be changed: a new one is sent")
-        send = self._bot.send_photo if is_photo else self._bot.send_document
-        options = dict(caption=caption, reply_markup=buttons, reply_parameters=_reply(to))
+        senders = {"photo": self._bot.send_photo, "video": self._bot.send_video, "document": self._bot.send_document}
+        options: dict[str, Any] = dict(caption=caption, reply_markup=buttons, reply_parameters=_reply(to))
         try:
-            await send(to.chat, file, **options)  # type: ignore[arg-type]
+            await senders[kind](to.chat, file, **options)  # type: ignore[operator]
         except TelegramBadRequest:
-            if not is_photo:
+            if kind == "document":
                 raise
-            await self._bot.send_document(to.chat, file, **options)  # type: ignore[arg-type]
+            await self._bot.send_document(to.chat, file, **options)
 
     # ---- Tasks -------------------------------------------------------------------------------------------------------
 
@@ -304,6 +304,13 @@ def _news(status: Status, words: Words) -> str:
 
 def _reply(to: Address) -> ReplyParameters:
     return ReplyParameters(message_id=to.source, allow_sending_without_reply=True)
+
+
+def _kind(data: bytes, wanted: str) -> str:
+    """Say as what a result is sent: a film as a video, a picture as what came, where Telegram takes it as a photo."""
+    if data[4:8] == b"ftyp":
+        return "video"
+    return "photo" if wanted == "photo" and _fits_photo(data) else "document"
 
 
 def _fits_photo(data: bytes) -> bool:

@@ -6,11 +6,12 @@ A button's data is `o:NAME` (its options), `d:NAME:VALUE` (do it), `m` (the menu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mien.app.bot.texts import Words
+from mien.app.bot.texts import TEXTS, Words
 from mien.errors import InputError
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Buttons",
     "Wish",
     "cancel",
+    "choices",
+    "drawings",
     "menu",
     "more",
     "options",
@@ -31,6 +34,7 @@ __all__ = [
 Buttons = list[list[tuple[str, str]]]
 """Rows of buttons: label and data."""
 
+PER_ROW = 4
 STRENGTHS = ("-3", "-1.5", "1.5", "3")
 LOW_HIGH = (-5.0, 5.0)
 EDITS = ("smile", "age", "yaw")
@@ -38,15 +42,34 @@ LOOKS = ("7", "21", "33", "48")  # seeds of invented people whose colours and li
 STYLE_ROWS = (6, 7, 8, 9)  # those of 32 px and above: light, colour, texture, in a generator of any size
 PAINT_PX, PAINT_STEPS = 384, 60  # for whom waits in a chat
 BLENDS: Mapping[str, Sequence[float]] = {"quarter": (0.75, 0.25), "half": (0.5, 0.5), "most": (0.25, 0.75)}
-FEW: Mapping[str, Sequence[str]] = {**dict.fromkeys(EDITS, STRENGTHS), "style": LOOKS}
-"""Wishes for one photo => their options."""
-MANY: Mapping[str, Sequence[str]] = {"swap": (), "paint": (), "blend": tuple(BLENDS), "morph": ()}
-"""Wishes for two photos => their options."""
-ALL: Mapping[str, Sequence[str]] = {**FEW, **MANY}
+MORPHS: Mapping[str, Mapping[str, Any]] = {"film": {"video": True, "frames": 48}, "strip": {"frames": 6}}
+FEW = ("toon", *EDITS, "style")
+"""Wishes for one photo."""
+MANY = ("swap", "paint", "blend", "morph")
+"""Wishes for two photos."""
+CHOICES: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(EDITS, STRENGTHS),
+    "style": LOOKS,
+    "blend": tuple(BLENDS),
+    "morph": tuple(MORPHS),
+}
 
 
 class BadWishError(InputError):
     """The value of a wish is none, or the button is not one of ours."""
+
+
+@functools.cache
+def drawings() -> tuple[str, ...]:
+    """Return the package's networks that draw faces; the first call reads files, and blocks."""
+    from mien.app.artists import bundled_styles
+
+    return tuple(bundled_styles())
+
+
+def choices(name: str) -> Sequence[str]:
+    """Return the values that a wish is offered with; none where there is nothing to choose."""
+    return drawings() if name == "toon" else CHOICES.get(name, ())
 
 
 @dataclass(frozen=True)
@@ -64,7 +87,7 @@ class Wish:
     @property
     def is_complete(self) -> bool:
         """Nothing is to be asked any more."""
-        return bool(self.value) or not ALL[self.name]
+        return bool(self.value) or not choices(self.name)
 
     def request(self, method: str) -> dict[str, Any]:
         """Return it as the queue takes it; `method` is of inversion."""
@@ -74,10 +97,12 @@ class Wish:
             rows = list(STYLE_ROWS)
             person = {"seed": int(self.value)}
             return _change({"op": "style", "person": person, "rows": rows, "psi": 0.0, "keep_colour": False}, method)
+        if self.name == "toon":
+            return {"op": "toonify", "style": self.value}
         if self.name == "blend":
             return {"op": "blend", "weights": list(BLENDS[self.value]), "method": method}
         if self.name == "morph":
-            return {"op": "morph", "method": method}
+            return {"op": "morph", "method": method, **MORPHS[self.value]}
         return {"op": "swap"} if self.name == "swap" else {"op": "stylize", "size": PAINT_PX, "steps": PAINT_STEPS}
 
     def title(self, words: Words) -> str:
@@ -95,6 +120,9 @@ def _label(wish: Wish, words: Words) -> str:
     if wish.name == "style":
         number = LOOKS.index(wish.value) + 1 if wish.value in LOOKS else wish.value
         return words("look", number=number)
+    if wish.name == "toon":
+        kind = wish.value.rpartition("-")[0] or wish.value  # what follows is a size
+        return words(f"toon_{kind}") if f"toon_{kind}" in TEXTS else kind.capitalize()
     return words(wish.value) if wish.value else ""
 
 
@@ -128,23 +156,33 @@ def wish_of(name: str, value: str = "", *, num_photos: int = 1) -> Wish | None:
         if not LOW_HIGH[0] <= strength <= LOW_HIGH[1]:
             raise BadWishError(f"{name} takes a number", hint=f"from {LOW_HIGH[0]:g} to {LOW_HIGH[1]:g}")
         return Wish(name, f"{strength:g}")
-    known = ALL[name]
-    return Wish(name, value if value in known else "")
+    return Wish(name, value if value in choices(name) else "")
 
 
 def menu(num_photos: int, words: Words) -> Buttons:
     """Return the buttons for one photo, or for an album."""
-    edits = [(words(name), f"o:{name}") for name in FEW]
-    rows = [edits[:2], edits[2:]]
+    edits = [(words(name), f"o:{name}") for name in (*EDITS, "style")]
+    rows = [[(words("toon"), "o:toon")]] if drawings() else []
+    rows += [edits[:2], edits[2:]]
     if num_photos == 2:
-        rows += [[(words(name), f"o:{name}" if MANY[name] else f"d:{name}:")] for name in MANY]
+        rows += [[(words(name), f"o:{name}" if choices(name) else f"d:{name}:")] for name in MANY]
     return rows
 
 
 def options(name: str, words: Words) -> Buttons:
-    """Return the buttons that ask how much, or which."""
-    found = [(_label(Wish(name, value), words), f"d:{name}:{value}") for value in ALL[name]]
-    return [found, [(words("back"), "m")]]
+    """Return the buttons that ask how much, or which; a style may be a drawing."""
+    rows = _rows(_buttons(name, words))
+    if name == "style":
+        rows += _rows(_buttons("toon", words))
+    return [*rows, [(words("back"), "m")]]
+
+
+def _rows(buttons: Sequence[tuple[str, str]]) -> Buttons:
+    return [list(buttons[i : i + PER_ROW]) for i in range(0, len(buttons), PER_ROW)]
+
+
+def _buttons(name: str, words: Words) -> list[tuple[str, str]]:
+    return [(_label(Wish(name, value), words), f"d:{name}:{value}") for value in choices(name)]
 
 
 def cancel(job_id: str, words: Words) -> Buttons:
@@ -152,6 +190,6 @@ def cancel(job_id: str, words: Words) -> Buttons:
     return [[(words("cancel"), f"x:{job_id}")]]
 
 
-def more(words: Words) -> Buttons:
-    """Return the buttons below a result."""
-    return [[(words("more"), "m")], [(words("go_on"), "n")]]
+def more(words: Words, *, is_photo: bool = True) -> Buttons:
+    """Return the buttons below a result; only with a photo can one go on."""
+    return [[(words("more"), "m")], *([[(words("go_on"), "n")]] if is_photo else [])]

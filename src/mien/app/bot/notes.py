@@ -1,16 +1,17 @@
-"""What the bot must still know after it was killed: which updates it has answered, and which photos made an album.
+"""What the bot must still know after it was killed: which updates it has answered, which messages it has sent for those
+that it had not, and which photos made an album.
 
-Both lie in the queue's store, as two small facts; photos are named by Telegram's file ids, and forgotten in a day.
+They lie in the queue's store, as three small facts; photos are named by Telegram's file ids, and forgotten in a day.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mien.app.jobs.store import Store
+from mien.app.jobs.store import Store, Table
 
 __all__ = ["BotNotes", "Source"]
 
@@ -35,7 +36,7 @@ class Source:
 
 
 class BotNotes:
-    """Notes of one bot; every call blocks for a transaction, so none belongs on the event loop.
+    """Notes of one bot; what reads or writes the store blocks, and does not belong on the event loop.
 
     Args:
         store: the queue's.
@@ -44,18 +45,44 @@ class BotNotes:
 
     def __init__(self, store: Store, bot_id: int) -> None:
         self._store, self._albums, self._updates = store, f"tg:{bot_id}:albums", f"tg:{bot_id}:updates"
+        self._messages = f"tg:{bot_id}:messages"
+        self._sent: dict[str, int] = {}  # update and part of the answer => message, of now and of an earlier life
+        self._unwritten: dict[str, int] = {}
 
     def answered(self) -> list[int]:
-        """Return the updates that were answered last."""
+        """Return the updates that were answered last, and remember what was sent for those that were not."""
+        self._sent = self._store.look(lambda table: table.fact(self._messages) or {}) | self._sent
         return self._store.look(lambda table: table.fact(self._updates) or [])
 
-    def note_answered(self, updates: Iterable[int]) -> None:
-        """Remember that updates are answered, in case Telegram brings them once more."""
-        self._store.run(
-            lambda table: table.set_fact(
-                self._updates, sorted({*(table.fact(self._updates) or []), *updates})[-MAX_UPDATES:]
-            )
-        )
+    def sent(self, update: int, part: str) -> int | None:
+        """Return the message that was sent as a part of an update's answer, None where there is none."""
+        return self._sent.get(f"{update} {part}")
+
+    def note_sent(self, update: int, part: str, message: int) -> None:
+        """Remember a message that was sent before its update was answered, until `write` keeps it."""
+        key = f"{update} {part}"
+        self._sent, self._unwritten = (_newest({**known, key: message}) for known in (self._sent, self._unwritten))
+
+    @property
+    def unwritten(self) -> dict[str, int]:
+        """What is to be written."""
+        return self._unwritten
+
+    def written(self, sent: Collection[str]) -> None:
+        """Note that these are on the disk."""
+        self._unwritten = {key: message for key, message in self._unwritten.items() if key not in sent}
+
+    def write(self, answered: Iterable[int], sent: Mapping[str, int]) -> None:
+        """Remember that updates are answered, in case Telegram brings them once more, and what was sent for others."""
+        done = set(answered)
+
+        def change(table: Table) -> None:
+            table.set_fact(self._updates, sorted({*(table.fact(self._updates) or []), *done})[-MAX_UPDATES:])
+            known = {**(table.fact(self._messages) or {}), **sent}
+            open_ = {key: message for key, message in known.items() if int(key.partition(" ")[0]) not in done}
+            table.set_fact(self._messages, _newest(open_))
+
+        self._store.run(change)
 
     def album(self, chat: int, menu: int) -> list[Source]:
         """Return the photos that the menu in this message is about; none where it is no album's."""
@@ -78,3 +105,8 @@ class BotNotes:
             table.set_fact(self._albums, dict(list(albums.items())[-MAX_ALBUMS:]))
 
         self._store.run(run)
+
+
+def _newest(sent: dict[str, int]) -> dict[str, int]:
+    """Return the last ones; by webhook nobody says when an update is answered."""
+    return dict(list(sent.items())[-MAX_UPDATES:])

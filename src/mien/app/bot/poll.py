@@ -95,11 +95,12 @@ class Poller:
         self._unwritten.add(number)
 
     async def write(self) -> None:
-        """Note down what was answered, before Telegram is told."""
-        if self._unwritten:
-            written = set(self._unwritten)
-            await asyncio.to_thread(self._notes.note_answered, written)
+        """Note down what was answered, before Telegram is told, and what was sent."""
+        written, sent = set(self._unwritten), self._notes.unwritten
+        if written or sent:
+            await asyncio.to_thread(self._notes.write, written, sent)
             self._unwritten -= written
+            self._notes.written(sent)
 
     async def drain(self) -> None:
         """Wait for the answers that are under way, and let Telegram forget what was answered."""

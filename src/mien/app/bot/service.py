@@ -22,7 +22,7 @@ from aiohttp import web
 
 from mien.app.bot.api import open_bot, without_token
 from mien.app.bot.courier import Courier
-from mien.app.bot.menu import Wish
+from mien.app.bot.menu import Wish, drawings
 from mien.app.bot.notes import BotNotes
 from mien.app.bot.poll import Poller
 from mien.app.bot.talk import Talk
@@ -54,6 +54,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """
     from mien.app.jobs.requests import check
 
+    await asyncio.to_thread(drawings)  # reads files, and should not do so when somebody waits
     blocked = load_block_list(settings.trust.block_list)
     queue = await asyncio.to_thread(open_queue, settings.jobs)
     bot = open_bot(settings.bot)

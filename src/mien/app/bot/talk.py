@@ -18,11 +18,11 @@ from typing import Any
 
 from aiogram import Bot, Router
 from aiogram.exceptions import TelegramAPIError, TelegramBadRequest, TelegramForbiddenError
-from aiogram.types import CallbackQuery, ErrorEvent, Message, ReplyParameters, User
+from aiogram.types import CallbackQuery, ErrorEvent, Message, ReplyParameters, Update, User
 
 from mien.app.bot.api import keyboard
 from mien.app.bot.courier import Address, Courier, apart
-from mien.app.bot.menu import FEW, LOW_HIGH, MANY, BadWishError, Wish, menu, options, wish_of
+from mien.app.bot.menu import FEW, LOW_HIGH, MANY, BadWishError, Buttons, Wish, menu, options, wish_of
 from mien.app.bot.notes import BotNotes, Source
 from mien.app.bot.texts import Words, words_of
 from mien.app.jobs.queue import Queue
@@ -84,12 +84,13 @@ class _Album:
 
 @dataclass(frozen=True)
 class _Asking:
-    """Who asks for something, where, and in which words."""
+    """Who asks for something, where, in which words, and by which update."""
 
     user: int
     chat: int
     words: Words
     key: str
+    update: int
 
 
 class Talk:
@@ -132,7 +133,7 @@ class Talk:
 
     # ---- Messages ----------------------------------------------------------------------------------------------------
 
-    async def _on_message(self, message: Message) -> None:
+    async def _on_message(self, message: Message, event_update: Update) -> None:
         user = message.from_user
         if user is None or user.is_bot:
             return
@@ -144,7 +145,7 @@ class Talk:
         if not await self._may(user, message, words):
             return
         if message.media_group_id is None:
-            await self._answer([message], words)
+            await self._answer([message], words, event_update.update_id)
             return
         key = (message.chat.id, message.media_group_id)
         album = self._albums.setdefault(key, _Album())
@@ -155,7 +156,9 @@ class Talk:
         try:
             await self._whole(album)
             del self._albums[key]
-            await self._answer(sorted(album.messages, key=lambda one: one.message_id)[:MAX_ALBUM], words)
+            await self._answer(
+                sorted(album.messages, key=lambda one: one.message_id)[:MAX_ALBUM], words, event_update.update_id
+            )
         finally:
             self._albums.pop(key, None)
             album.end.set_result(None)
@@ -174,7 +177,7 @@ class Talk:
             await self._say(message, words("slower", count=count, left=max(1, round(left_s))))
         return not left_s
 
-    async def _answer(self, messages: Sequence[Message], words: Words) -> None:
+    async def _answer(self, messages: Sequence[Message], words: Words, update: int) -> None:
         """Answer a message, or the messages of an album."""
         first = messages[0]
         text = next((t for one in messages if (t := one.text or one.caption)), "")
@@ -203,7 +206,7 @@ class Talk:
         else:
             user = first.from_user
             assert user is not None
-            asking = _Asking(user.id, first.chat.id, words, f"message {first.message_id}")
+            asking = _Asking(user.id, first.chat.id, words, f"message {first.message_id}", update)
             await self._offer(asking, sources, wish)
 
     @property
@@ -235,11 +238,21 @@ class Talk:
         buttons = menu(len(sources), words)
         if wish is not None:
             shown, buttons = words("how_much", name=words(wish.name)), options(wish.name, words)
-        sent = await self._bot.send_message(
-            asking.chat, shown, reply_parameters=_reply(sources[0].message), reply_markup=keyboard(buttons)
-        )
+        message = await self._send_once(asking, "menu", shown, sources[0].message, buttons)
         if len(sources) > 1:
-            await apart(self._notes.note_album, asking.chat, sent.message_id, sources)
+            await apart(self._notes.note_album, asking.chat, message, sources)
+
+    async def _send_once(
+        self, asking: _Asking, part: str, text: str, reply_to: int, buttons: Buttons | None = None
+    ) -> int:
+        """Send a message and return its number; what the bot's earlier life had sent stands."""
+        if (known := self._notes.sent(asking.update, part)) is not None:
+            return known
+        sent = await self._bot.send_message(
+            asking.chat, text, reply_parameters=_reply(reply_to), reply_markup=keyboard(buttons)
+        )
+        self._notes.note_sent(asking.update, part, sent.message_id)
+        return sent.message_id
 
     async def _say(self, message: Message, text: str) -> None:
         """Answer with words, to whom still listens."""
@@ -248,7 +261,7 @@ class Talk:
 
     # ---- Buttons -----------------------------------------------------------------------------------------------------
 
-    async def _on_press(self, press: CallbackQuery) -> None:
+    async def _on_press(self, press: CallbackQuery, event_update: Update) -> None:
         words, message = words_of(press.from_user.language_code), press.message
         if not await self._may(press.from_user, None, words):
             await self._reply_press(press, words("slower", count=self._settings.bot.per_minute, left=5))
@@ -260,7 +273,7 @@ class Talk:
         if not isinstance(message, Message):  # older than Telegram remembers
             await self._reply_press(press, words("no_source"))
             return
-        asking = _Asking(press.from_user.id, message.chat.id, words, f"press {press.id}")
+        asking = _Asking(press.from_user.id, message.chat.id, words, f"press {press.id}", event_update.update_id)
         pressed = (asking.chat, message.message_id, action)
         if pressed in self._pressed:
             await self._reply_press(press, words("busy"))
@@ -280,7 +293,7 @@ class Talk:
         if not sources:
             await self._reply_press(press, words("no_source"))
             return
-        is_answer = _source_of(message) is not None
+        is_answer = message.text is None  # a result, to which buttons of another message belong
         name, _, value = rest.partition(":")
         if action in ("m", "n"):
             await self._reply_press(press)
@@ -358,10 +371,7 @@ class Talk:
     ) -> None:
         words, was_sent = asking.words, status is None
         if status is None:
-            sent = await self._bot.send_message(
-                asking.chat, words("fetching"), reply_parameters=_reply(photos[0].message)
-            )
-            status = sent.message_id
+            status = await self._send_once(asking, key, words("fetching"), photos[0].message)
         to = Address(
             bot=self._bot.id,
             chat=asking.chat,

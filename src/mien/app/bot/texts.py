@@ -19,16 +19,19 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     },
     "help": {
         "en": "Send a photo, then press a button. Or write a command under the photo, or in reply to one:\n\n"
-        "/smile 1.5 - more of a smile; -1.5: less\n/age 1 - older; -1: younger\n/style - another look\n\n"
+        "/toon - a drawing of everybody\n/smile 1.5 - more of a smile; -1.5: less\n/age 1 - older; -1: younger\n"
+        "/style - another look, or a drawing\n\n"
         "Two photos sent together as an album:\n/swap - the first one's face on the second photo\n"
-        "/blend - the first face with features of the second\n/morph - from the first face to the second, in steps\n"
+        "/blend - the first face with features of the second\n"
+        "/morph - from the first face to the second, as a video or in pictures\n"
         "/style - the first photo painted like the second\n\n"
         "A file (not compressed) is answered with a file. At most {max_mb} MB.\n"
         "/privacy - what happens to your photos\n/delete - delete all of it now",
         "ru": "Пришлите фото и нажмите кнопку. Или напишите команду под фото или в ответ на него:\n\n"
-        "/smile 1.5 - больше улыбки; -1.5: меньше\n/age 1 - старше; -1: моложе\n/style - другой облик\n\n"
+        "/toon - все как рисунок\n/smile 1.5 - больше улыбки; -1.5: меньше\n/age 1 - старше; -1: моложе\n"
+        "/style - другой облик или рисунок\n\n"
         "Два фото одним альбомом:\n/swap - лицо с первого на втором фото\n"
-        "/blend - первое лицо с чертами второго\n/morph - от первого лица ко второму, по шагам\n"
+        "/blend - первое лицо с чертами второго\n/morph - от первого лица ко второму: видео или картинки\n"
         "/style - первое фото в манере второго\n\n"
         "На файл (без сжатия) отвечу файлом. Не больше {max_mb} МБ.\n"
         "/privacy - что происходит с вашими фото\n/delete - удалить всё сейчас",
@@ -120,6 +123,13 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     "age": {"en": "⏳ Age", "ru": "⏳ Возраст"},
     "yaw": {"en": "↔ Turn", "ru": "↔ Поворот"},
     "style": {"en": "🎨 Style", "ru": "🎨 Стиль"},
+    "toon": {"en": "🖍 Cartoon", "ru": "🖍 Рисунок"},
+    "toon_drawn": {"en": "Drawn", "ru": "Карандаш"},
+    "toon_painted": {"en": "Painted", "ru": "Живопись"},
+    "toon_illustration": {"en": "Illustration", "ru": "Иллюстрация"},
+    "toon_comic": {"en": "Comic", "ru": "Комикс"},
+    "toon_cartoon": {"en": "Cartoon", "ru": "Мультфильм"},
+    "toon_anime": {"en": "Anime", "ru": "Аниме"},
     "paint": {"en": "🖌 Paint the first like the second", "ru": "🖌 Первое в манере второго"},
     "swap": {"en": "🔁 First face on the second photo", "ru": "🔁 Первое лицо на втором фото"},
     "blend": {"en": "🧬 Blend the faces", "ru": "🧬 Смешать лица"},
@@ -129,12 +139,18 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     "looks": {"en": "Colours of the second", "ru": "Краски второго"},
     "half": {"en": "Half and half", "ru": "Пополам"},
     "quarter": {"en": "A little of the second", "ru": "Немного второго"},
+    "film": {"en": "As a video", "ru": "Видео"},
+    "strip": {"en": "As pictures", "ru": "Картинками"},
     "most": {"en": "Mostly the second", "ru": "Больше второго"},
 }
 """Name => language => text; what stands in braces is filled in."""
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
-    "style": {"en": "another look, or painted like a second photo", "ru": "другой облик или манера второго фото"},
+    "toon": {"en": "everybody as a drawing", "ru": "все как рисунок"},
+    "style": {
+        "en": "another look, a drawing, or like a second photo",
+        "ru": "другой облик, рисунок или манера второго",
+    },
     "smile": {"en": "more or less of a smile", "ru": "больше или меньше улыбки"},
     "age": {"en": "older or younger", "ru": "старше или моложе"},
     "swap": {"en": "one face on another photo", "ru": "лицо на другом фото"},

@@ -10,9 +10,11 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -81,6 +83,11 @@ class Supervisor:
         for place in self._places:
             if place.process is not None and place.process.wait() != 0:
                 self._bury(place)
+            self._clear(place)
+
+    def _clear(self, place: _Place) -> None:
+        if place.name:
+            shutil.rmtree(self._queue.settings.folder / "scratch" / place.name, ignore_errors=True)
 
     def _tend(self, place: _Place) -> None:
         """Start a worker where none lives."""
@@ -95,9 +102,10 @@ class Supervisor:
             place.process, place.started_s = self._start(place.name), now
 
     def _bury(self, place: _Place) -> None:
-        """Take the dead one's job back."""
+        """Take the dead one's job back, and delete what it was drawing."""
         assert place.process is not None
         logger.warning("worker %s ended with %d", place.name, place.process.returncode)
+        self._clear(place)
         if place.process.stdin is not None:
             place.process.stdin.close()
         try:
@@ -150,7 +158,7 @@ def child() -> None:
     import torch
 
     from mien.app.jobs.together import SharedStudio
-    from mien.app.jobs.worker import run_requests
+    from mien.app.jobs.worker import run_requests, scratch_of
     from mien.app.studio import Studio
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -162,4 +170,6 @@ def child() -> None:
     queue = open_queue(settings.jobs)
     kind = SharedStudio if told["together"] > 1 else Studio
     studio = kind(told["network"], device=told["device"], precision=told["precision"], seed=told["seed"])
-    work(queue, run_requests(studio, queue, settings), told["name"], told["together"])
+    scratch = scratch_of(settings.jobs, told["name"])
+    tempfile.tempdir = str(scratch)  # of everything else that is written down on the way, so that it goes with us
+    work(queue, run_requests(studio, queue, settings, scratch), told["name"], told["together"])

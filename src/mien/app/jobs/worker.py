@@ -27,10 +27,10 @@ from mien.errors import Cancelled, InputError, MienError, MissingExtraError, Wei
 from mien.report import Sink, Step
 
 if TYPE_CHECKING:
-    from mien.app.settings import Settings
+    from mien.app.settings import JobSettings, Settings
     from mien.app.studio import Studio
 
-__all__ = ["Run", "Worker", "run_requests"]
+__all__ = ["Run", "Worker", "run_requests", "scratch_of"]
 
 POLL_S, TELL_S, HERE_S, PREVIEW_S, GRACE_S = 0.25, 0.5, 5.0, 2.0, 15.0
 HUNG = 70  # exit code of a worker whose work does not end
@@ -195,13 +195,14 @@ def _fault(job: Job) -> MienError:
     return MienError("something broke on our side", hint=f"try again later; the operator finds it as {job.id[:8]}")
 
 
-def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
+def run_requests(studio: Studio, queue: Queue, settings: Settings, scratch: Path | None = None) -> Run:
     """Return how requests are done by a studio, whose networks are loaded now.
 
     Args:
         studio: to use; a `SharedStudio` where several jobs are done at a time.
         queue: that keeps the pictures.
         settings: bounds on what comes in, marks on what goes out.
+        scratch: where previews are drawn; by default in the queue's folder.
     """
     from mien.app.jobs.requests import check
     from mien.app.jobs.together import SharedStudio
@@ -209,7 +210,7 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
     from mien.app.trust.gate import admit, load_block_list
 
     blocked = load_block_list(settings.trust.block_list)
-    scratch = _scratch(settings)
+    scratch = scratch_of(settings.jobs) if scratch is None else scratch
     _warm(studio)
 
     def run(job: Job, on_step: Sink) -> tuple[Sequence[bytes], Sequence[str]]:
@@ -226,15 +227,21 @@ def run_requests(studio: Studio, queue: Queue, settings: Settings) -> Run:
     return run
 
 
-def _scratch(settings: Settings) -> Path:
-    """Return a place for previews that nobody else may enter, without those that killed workers left there."""
-    folder = settings.jobs.folder / "scratch"
+def scratch_of(settings: JobSettings, worker: str = "") -> Path:
+    """Return a place for pictures under way that nobody else may enter; what lies there for long is deleted.
+
+    Args:
+        settings: of the queue.
+        worker: whose place it is, so that it can be cleared when they die.
+    """
+    folder = settings.folder / "scratch"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / worker).mkdir(mode=0o700, exist_ok=True)
     for left in folder.iterdir():
         with suppress(OSError):
-            if left.stat().st_mtime < time.time() - 2 * settings.jobs.timeout_s:
+            if left.stat().st_mtime < time.time() - 2 * settings.timeout_s and left.name != worker:
                 shutil.rmtree(left)
-    return folder
+    return folder / worker
 
 
 def _warm(studio: Studio) -> None:

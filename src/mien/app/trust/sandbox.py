@@ -22,49 +22,71 @@ from PIL.Image import Image
 from mien.decode import read_photo
 from mien.errors import InputError, MienError, UnsupportedFileError
 
-__all__ = ["decode_apart"]
+__all__ = ["NoDecoderError", "decode_apart"]
 
 READY = b"ready"
 MAX_LINE, MAX_PROFILE = 1 << 12, 4 << 20
+PATIENCE = 3.0  # times the seconds of computing: on a busy machine a process waits more than it computes
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)  # no picture sends these
 NEEDED = ("PATH", "PYTHONPATH", "PYTHONHOME", "SYSTEMROOT", "LD_LIBRARY_PATH")
 HINT = "save it as JPEG or PNG and send it again"
 
 logger = logging.getLogger(__name__)
 
 
+class NoDecoderError(MienError):
+    """A picture was not decoded, and that is not its fault: another time may do better."""
+
+
 def decode_apart(data: bytes, *, max_pixels: int, max_side_px: int, timeout_s: float, memory_mb: int) -> Image:
     """Decode a picture in a process of its own.
+
+    A decoder that computes longer than it may has met a bad picture; one that only waits stands on a busy machine. One
+    that dies is tried once more: a picture that kills decoders does so again, an accident does not.
 
     Args:
         data: bytes of a file.
         max_pixels: width times height; more is refused before it is decoded.
         max_side_px: longest side.
-        timeout_s: for all of it.
+        timeout_s: of computing; all of it may take `PATIENCE` times as long.
         memory_mb: address space beyond what the decoder needs before it has seen the file.
 
     Returns:
         RGB, upright; its colour profile in `info`, nothing else that came with it.
 
     Raises:
-        UnsupportedFileError: no picture, damaged, too large, or the decoder did not survive it.
-        MienError: no decoder could be started, or somebody killed it.
+        UnsupportedFileError: no picture, damaged, too large, or no decoder survives it.
+        NoDecoderError: none could be started, the machine is too busy, or somebody killed it.
     """
-    limits = json.dumps([max_pixels, max_side_px, timeout_s, memory_mb])
+    patience_s = PATIENCE * timeout_s
+    limits = json.dumps([max_pixels, max_side_px, timeout_s, patience_s, memory_mb])
+    answer, code = _decode(data, limits, patience_s)
+    if not answer and code != -signal.SIGXCPU:
+        logger.warning("a decoder ended with %d; it is tried again", code)
+        answer, code = _decode(data, limits, patience_s)
+    return _picture(answer, code, max_pixels)
+
+
+def _decode(data: bytes, limits: str, patience_s: float) -> tuple[bytes, int]:
+    """Return what a decoder says, nothing where it died of the picture, and how it ended."""
     command = [sys.executable, "-P", "-c", "from mien.app.trust.sandbox import main; main()", limits]
     try:
         ended = subprocess.run(
-            command, input=data, capture_output=True, timeout=timeout_s + 2, env=_environment(), check=False
+            command, input=data, capture_output=True, timeout=patience_s, env=_environment(), check=False
         )
     except subprocess.TimeoutExpired:
-        raise UnsupportedFileError("the picture takes too long to decode", hint=HINT) from None
+        logger.error("a decoder was not done after %.0f s", patience_s)
+        message = "pictures cannot be decoded now: the machine is too busy"
+        raise NoDecoderError(message, hint="try again later") from None
     except (OSError, MemoryError) as err:
-        raise MienError("pictures cannot be decoded now: the machine is out of memory", hint="try again later") from err
+        message = "pictures cannot be decoded now: the machine is out of memory"
+        raise NoDecoderError(message, hint="try again later") from err
     ready, _, answer = ended.stdout.partition(b"\n")
-    if ready != READY or ended.returncode == -signal.SIGKILL:
+    if ready != READY or -ended.returncode in FROM_OUTSIDE:
         tail = ended.stderr.decode(errors="replace")[-500:] if ready != READY else ""
         logger.error("a decoder ended with %d before it was done %s", ended.returncode, tail)
-        raise MienError("pictures cannot be decoded now", hint="try again later")
-    return _picture(answer, ended.returncode, max_pixels)
+        raise NoDecoderError("pictures cannot be decoded now", hint="try again later")
+    return answer, ended.returncode
 
 
 def _environment() -> dict[str, str]:
@@ -79,7 +101,7 @@ def _picture(answer: bytes, code: int, max_pixels: int) -> Image:
     try:
         told: Any = json.loads(line)
     except ValueError:
-        what = "took too long" if code in (-signal.SIGXCPU, -signal.SIGALRM) else "did not survive it"
+        what = "took too long" if code == -signal.SIGXCPU else "did not survive it"
         raise UnsupportedFileError(f"the picture cannot be decoded: the decoder {what}", hint=HINT) from None
     if isinstance(told, dict) and isinstance(told.get("error"), str):
         raise UnsupportedFileError(told["error"][:300], hint=str(told.get("hint", ""))[:300])
@@ -100,7 +122,7 @@ def _picture(answer: bytes, code: int, max_pixels: int) -> Image:
 # ---- The child -------------------------------------------------------------------------------------------------------
 
 
-def _bound(timeout_s: float, memory_mb: int) -> None:
+def _bound(timeout_s: float, patience_s: float, memory_mb: int) -> None:
     """Give up what a decoder does not need: memory, time, files, dumps."""
     try:
         import resource
@@ -122,7 +144,7 @@ def _bound(timeout_s: float, memory_mb: int) -> None:
         hard = resource.getrlimit(kind)[1]
         least = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
         resource.setrlimit(kind, (least, hard if kind == resource.RLIMIT_CPU else least))  # XCPU is soft, KILL is hard
-    signal.alarm(max(1, round(timeout_s)))
+    signal.alarm(round(patience_s) + 5)  # by then nobody waits any more
 
 
 def _answer(told: dict[str, object], *parts: bytes) -> NoReturn:
@@ -136,12 +158,12 @@ def _answer(told: dict[str, object], *parts: bytes) -> NoReturn:
 
 def main() -> NoReturn:
     """Decode the picture on standard input within the bounds of the first argument."""
-    max_pixels, max_side_px, timeout_s, memory_mb = json.loads(sys.argv[1])
+    max_pixels, max_side_px, timeout_s, patience_s, memory_mb = json.loads(sys.argv[1])
     PIL.Image.init()
     sys.stdout.buffer.write(READY + b"\n")
     sys.stdout.buffer.flush()
     data = sys.stdin.buffer.read()
-    _bound(timeout_s, memory_mb)
+    _bound(timeout_s, patience_s, memory_mb)
     try:
         image = read_photo(data, max_pixels=max_pixels, name="the file")
         if max(image.size) > max_side_px:

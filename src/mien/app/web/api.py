@@ -16,6 +16,7 @@ from mien.app.jobs.record import NoJobError, QueueError, QueueFullError, State
 from mien.app.jobs.requests import check
 from mien.app.settings import Settings
 from mien.app.trust.gate import BlockedError, admit, load_block_list
+from mien.app.trust.sandbox import NoDecoderError
 from mien.app.web.texts import LANGUAGES
 from mien.errors import InputError, MienError, UnsupportedFileError
 
@@ -53,6 +54,7 @@ def status_of(err: MienError) -> int:
         (NoJobError, 404),
         (QueueFullError, 429),
         (QueueError, 503),
+        (NoDecoderError, 503),
         (BlockedError, 403),
         (UnsupportedFileError, 415),
         (InputError, 422),
