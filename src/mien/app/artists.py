@@ -45,18 +45,22 @@ def drawing_side(path: Path) -> int | None:
 
 def bundled_styles() -> list[str]:
     """Return the names of the networks in the package that draw faces; doors offer these and no files."""
-    adapted = adapted_styles()
-    return [name for name in bundled_names() if name in adapted or read_recipe(find_weights(name)).net in DRAWING_NETS]
+    return [name for name in bundled_names() if _base_of(name) or read_recipe(find_weights(name)).net in DRAWING_NETS]
 
 
 def adapted_styles() -> list[str]:
-    """Return those of them that are generators, adapted from another one of the package."""
+    """Return those of them that blend with the generator of the package that they were adapted from."""
 
-    def is_adapted(name: str) -> bool:
-        recipe = read_recipe(find_weights(name))
-        return recipe.net.endswith(".Generator") and bool(recipe.base)
+    def side(name: str) -> int:
+        return int(read_recipe(find_weights(name)).kwargs["img_resolution"])
 
-    return [name for name in bundled_names() if is_adapted(name)]
+    return [name for name in bundled_names() if (base := _base_of(name)) and side(name) == side(base)]
+
+
+def _base_of(name: str) -> str:
+    """The generator that a bundled one was adapted from; empty for any other network."""
+    recipe = read_recipe(find_weights(name))
+    return recipe.base.name if recipe.base and recipe.net.endswith(".Generator") else ""
 
 
 def draws_anything(style: str) -> bool:

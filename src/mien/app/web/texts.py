@@ -238,6 +238,8 @@ DIRECTIONS: Mapping[str, tuple[str, str]] = {
 }
 STYLES: Mapping[str, tuple[str, str]] = {
     "drawn-64": ("Comic", "Комикс"),
+    "drawn-128": ("Comic, finer", "Комикс, тоньше"),
+    "toon-128": ("Sketch at once", "Мгновенный набросок"),
     "painted-64": ("Painting", "Живопись"),
 }
 
