@@ -31,13 +31,15 @@ from mien.training.reliability import (
     kept_shares,
     precision_at,
     reliability,
+    threshold_at,
 )
 from mien.training.spoil import WAYS
 from mien.weights.load import load_generator
 
 BUNDLE = Path(__file__).parent.parent / "src" / "mien" / "bundle"
 KEPT_OUT = 4  # of ten
-KEEPS = (0.9, 0.7, 0.5)
+KEEPS = (0.9, 0.7, 0.5, 0.3)
+FEW = 5  # of a kind, below which an area says nothing
 
 
 def is_kept_out(key: str) -> bool:
@@ -59,7 +61,7 @@ def show_ranking(quality: Quality, held: Measured, good: np.ndarray, labels: Pai
     print(ranking("drawn by the target itself", scores[drawn], good[drawn]))
     for one in sorted(set(psi[drawn])):
         mine = drawn & (psi == one)
-        if 0 < good[mine].sum() < mine.sum():
+        if min(good[mine].sum(), (~good[mine]).sum()) >= FEW:
             print(ranking(f"of these, psi {one:g}", scores[mine], good[mine]))
 
 
@@ -91,17 +93,22 @@ def show_trust(scores: np.ndarray, good: np.ndarray) -> dict[str, float]:
     for one in bins:
         print(f"| {one.low:g} to {one.high:g} | {one.count} | {one.said:.2f} | {one.good:.2f} |")
     found = {"brier": brier(scores, good), "calibration_error": calibration_error(bins), "good": float(good.mean())}
-    found |= {f"precision_at_{keep:g}": precision_at(scores, good, keep) for keep in KEEPS}
     print(*(f"{name}: {value:.3f}" for name, value in found.items()), sep=", ")
+    print("\n| kept | precision | a judge without fault |\n|---|---|---|")
+    for keep in KEEPS:
+        found[f"precision_at_{keep:g}"] = precision_at(scores, good, keep)
+        print(
+            f"| {keep:g} | {found[f'precision_at_{keep:g}']:.3f} | {precision_at(good.astype(float), good, keep):.3f} |"
+        )
     return found
 
 
-def show_kept(scores: np.ndarray, measured: Measured, keep: float) -> None:
-    kept = scores >= np.sort(scores)[::-1][round(keep * len(scores)) - 1]
-    print(f"\n| of the best {keep:g} | pairs | kept |\n|---|---|---|")
-    for what, groups in kept_shares(kept, measured.groups).items():
+def show_kept(scores: np.ndarray, good: np.ndarray, measured: Measured, keep: float) -> None:
+    kept, truth = kept_shares(scores >= threshold_at(scores, keep), measured.groups), kept_shares(good, measured.groups)
+    print(f"\n| of the best {keep:g} | pairs | judged good | kept |\n|---|---|---|---|")
+    for what, groups in kept.items():
         for name, found in groups.items():
-            print(f"| {what}: {name} | {found['count']} | {found['kept']:.2f} |")
+            print(f"| {what}: {name} | {found['count']} | {truth[what][name]['kept']:.2f} | {found['kept']:.2f} |")
 
 
 def show_agreement(labels: PairLabels) -> float:
@@ -155,7 +162,7 @@ def main() -> None:
     print(f"| all | {auc(spoiled, whole):.3f} |")
     show_parts(fit, rest, held, good[out])
     numbers = show_trust(scores, good[out])
-    show_kept(scores, held, 0.7)
+    show_kept(scores, good[out], held, 0.7)
     bound = show_agreement(labels)
     if args.write is None:
         return

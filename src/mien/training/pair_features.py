@@ -1,9 +1,9 @@
 """What is measured of a pair of a person and a drawing, as one row of numbers for whoever judges or counts pairs.
 
 Cheap signals come first: how sure the close look is that both sides are faces, whether their points agree, how real a
-discriminator of faces finds them, the truncation, how the readings of both sides differ, colour and contrast. Then come
-the face network's features of both sides. A value that cannot be known (the truncation of a photo's pair) is not a
-number.
+discriminator of faces finds the person, the truncation, how the readings of both sides differ, colour and contrast.
+Then come the face network's features of both sides. A value that cannot be known (the truncation of a photo's pair) is
+not a number.
 
 Of the person, age, gender as it looks, and the skin's lightness are measured too: not to judge by, but to see who is
 kept. The lightness is L* of CIELAB, the median over both cheeks.
@@ -165,7 +165,7 @@ class PairMeter:
         return (
             *LOOKS,
             *("landmark_shift", "identity"),
-            *(f"{side}_realness" for side in sides if self.D is not None),
+            *(["realness"] if self.D is not None else []),
             "psi",
             *(f"{name}_difference" for name in DIFFERENCES),
             *(f"{side}_{name}" for side in sides for name in COLOURS),
@@ -183,7 +183,7 @@ class PairMeter:
             *(look.logits for look in looks),
             landmark_shift(*looks)[:, None],
             (people.identity * drawings.identity).sum(1, keepdim=True),
-            *(self._realness(side) for side in (source, target) if self.D is not None),
+            *([self._realness(source)] if self.D is not None else []),
             torch.tensor(list(psi))[:, None],
             _differences(people, drawings),
             torch.from_numpy(_colour_features(source, target)),

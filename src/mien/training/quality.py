@@ -1,8 +1,10 @@
 """A judge of pairs, good or bad: logistic regression on what is measured of them, with calibrated probabilities.
 
 The features are standardised, cut off at a few deviations, and those of the face network, hundreds that say much the
-same, are scaled down beside the signals. The penalty is chosen by folds, and the verdicts of those same folds calibrate
-(a logistic curve over the judge's own scale). Folds go by key: a seed is in one fold, whatever was drawn of it.
+same, are scaled down beside the signals. Signals come squared too: of a likeness there can be too little (another
+person's drawing) and too much (it still is the photo). The penalty is chosen by folds, and the verdicts of those same
+folds calibrate (a logistic curve over the judge's own scale). Folds go by key: a seed is in one fold, whatever was drawn
+of it.
 
 scikit-learn fits; what it finds is a table of numbers, which is saved as safetensors and used without it.
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ __all__ = ["Fitted", "Quality", "QualityConfig", "fit_quality", "fold_of", "load
 HEADER, FORMAT = "mien_quality", 1
 DEEP = "_feature_"
 LEAST = 5  # labels of each kind
-TABLES, NUMBERS = ("mean", "std", "weights"), ("bias", "slope", "offset", "cut")
+TABLES, NUMBERS = ("mean", "std", "weights", "bends"), ("bias", "slope", "offset", "cut")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class QualityConfig:
     deep_scale: float = 0.1  # of the face network's features beside the signals
     cut: float = 4.0  # standard deviations beyond which a value counts as no stranger
     num_folds: int = 10
-    extra_weight: float = 0.1  # of one made-up example beside one that was judged
+    extra_weight: float = 0.03  # of one made-up example beside one that was judged
 
     def __post_init__(self) -> None:
         require_least(self, 2, "num_folds")
@@ -64,6 +66,7 @@ class Quality:
         names: of the F features that it asks for.
         mean, std: of each, [F].
         weights: of the standardised features, [F].
+        bends: of their squares, [F], 0 for those of the face network.
         bias: is added.
         slope, offset: from that to the logit of being good.
         cut: see `QualityConfig`.
@@ -75,6 +78,7 @@ class Quality:
     mean: np.ndarray
     std: np.ndarray
     weights: np.ndarray
+    bends: np.ndarray
     bias: float
     slope: float
     offset: float
@@ -92,7 +96,8 @@ class Quality:
 
     def decide(self, measured: Measured) -> np.ndarray:
         """Return the judge's own scale, [N], before calibration; a value that is not known counts as the mean."""
-        return _standard(measured.columns(self.names), self.mean, self.std, self.cut) @ self.weights + self.bias
+        standard = _standard(measured.columns(self.names), self.mean, self.std, self.cut)
+        return np.asarray(standard @ self.weights + np.square(standard) @ self.bends + self.bias)
 
     def __call__(self, measured: Measured) -> np.ndarray:
         """Return the probability that each pair is good, [N].
@@ -162,25 +167,30 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(np.where(known, np.square(features - mean), 0).sum(0) / count).clip(1e-6)
 
 
-def _linear(examples: _Examples, scale: np.ndarray, cut: float, strength: float) -> tuple[np.ndarray, ...]:
-    """Fit mean, std, weights and bias; both kinds weigh the same together."""
+def _linear(examples: _Examples, names: tuple[str, ...], config: QualityConfig, strength: float) -> Quality:
+    """Fit a judge that is not calibrated; both kinds weigh the same together."""
     mean, std = _moments(examples.features[examples.fold >= 0])
-    standard = _standard(examples.features, mean, std, cut) * scale
+    standard = _standard(examples.features, mean, std, config.cut)
+    is_deep = np.array([DEEP in name for name in names])
+    scale = np.where(is_deep, config.deep_scale, 1.0)
+    design = np.concatenate([standard * scale, np.square(standard[:, ~is_deep])], axis=1)
     model = _regression()(C=strength, class_weight="balanced", max_iter=2000)
-    model.fit(standard, examples.is_good, sample_weight=examples.weight)
-    return mean, std, model.coef_[0] * scale, model.intercept_
+    model.fit(design, examples.is_good, sample_weight=examples.weight)
+    weights, bends = model.coef_[0, : len(names)] * scale, np.zeros(len(names))
+    bends[~is_deep] = model.coef_[0, len(names) :]
+    return Quality(names, mean, std, weights, bends, float(model.intercept_[0]), 1.0, 0.0, config.cut)
 
 
-def _unseen(examples: _Examples, scale: np.ndarray, config: QualityConfig, strength: float) -> np.ndarray:
+def _unseen(examples: _Examples, measured: Measured, config: QualityConfig, strength: float) -> np.ndarray:
     """Return the scale of every judged pair by a judge that was fitted without its fold, [num judged]."""
-    found = np.full(len(examples.fold), np.nan)
+    found = np.full(len(measured), np.nan)
     for fold in range(config.num_folds):
         rows = examples.fold == fold
-        if not rows.any():
-            continue
-        mean, std, weights, bias = _linear(examples.rows(~rows), scale, config.cut, strength)
-        found[rows] = _standard(examples.features[rows], mean, std, config.cut) @ weights + bias
-    return found[examples.fold >= 0]
+        if rows.any():
+            judge = _linear(examples.rows(~rows), measured.names, config, strength)
+            mine = np.flatnonzero(rows)
+            found[mine] = judge.decide(measured.rows(mine))
+    return found
 
 
 def _platt(scores: np.ndarray, is_good: np.ndarray) -> tuple[float, float]:
@@ -235,14 +245,16 @@ def fit_quality(
     for fold in range(config.num_folds):
         if len(np.unique(examples.is_good[examples.fold != fold])) < 2:
             raise InputError("all labels of one kind fall into one fold", hint="label some more pairs")
-    scale = np.array([config.deep_scale if DEEP in name else 1.0 for name in measured.names])
-    tried = {strength: _unseen(examples, scale, config, strength) for strength in config.strengths}
+    tried = {strength: _unseen(examples, measured, config, strength) for strength in config.strengths}
     strength = max(tried, key=lambda one: auc(tried[one], verdicts))
     slope, offset = _platt(tried[strength], verdicts)
-    mean, std, weights, bias = _linear(examples, scale, config.cut, strength)
     about = {"config": asdict(config), "strength": strength, "labels": len(verdicts), **dict(facts or {})}
-    quality = Quality(
-        measured.names, mean, std, weights, float(bias[0]), slope, offset, config.cut, dict(digests or {}), about
+    quality = replace(
+        _linear(examples, measured.names, config, strength),
+        slope=slope,
+        offset=offset,
+        digests=dict(digests or {}),
+        facts=json.loads(json.dumps(about)),
     )
     unseen = 1 / (1 + np.exp(-(slope * tried[strength] + offset)))
     return Fitted(quality, unseen, strength)
