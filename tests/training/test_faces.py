@@ -26,19 +26,15 @@ from mien.training.distortions import (
     relight,
     swap_surroundings,
 )
-from mien.training.faces import (
+from mien.training.face_views import (
     AGES_EYES,
     FFHQ_EYES,
-    FaceTrainConfig,
     ages_frame,
-    contrast,
-    evaluate,
     faces_frame,
     flip_expression,
-    margin_softmax,
-    train_faces,
     turn_pose,
 )
+from mien.training.faces import FaceTrainConfig, contrast, evaluate, margin_softmax, train_faces
 
 TINY = FaceTrainConfig(
     channels=(8, 8, 8, 8),

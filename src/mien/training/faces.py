@@ -1,18 +1,16 @@
 """Training of the face network: identity, pose, expression, age and gender from two sets of labelled pictures.
 
 Identity is learnt twice over: by a softmax with a margin over all people (CosFace, Wang et al. 2018) and by contrast
-within the batch (Khosla et al. 2020), where each picture comes with another of the same person, or with another view of
-itself: most people have one picture only. The pictures with ages serve as people of one picture each.
+within the batch (Khosla et al. 2020), where each picture comes with another of the same person (`face_views.Views`).
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +19,26 @@ from torch import Tensor, nn
 
 from mien.errors import InputError
 from mien.metrics import verification
-from mien.nets.features import EXPRESSIONS, FRAME_PX, SMILE, WINDOW, FaceNet, FaceReading, folded
+from mien.nets.features import EXPRESSIONS, SMILE, WINDOW, FaceNet, FaceReading, folded
 from mien.nets.precision import dtype_of
 from mien.report import Sink, Step, ignore
-from mien.training.data import Batches, PictureSet, cap_per_person, check_columns, is_held_out, load_pictures
-from mien.training.distortions import Placement, distort, place, random_placement
+from mien.training.data import PictureSet, cap_per_person, check_columns, is_held_out, load_pictures
+from mien.training.distortions import Placement, place
+from mien.training.face_views import (
+    Labels,
+    Views,
+    age_labels,
+    ages_frame,
+    expression_labels,
+    gender_labels,
+    pose_labels,
+)
 from mien.training.resume import Origin, load_state, save_state, write_options
 from mien.training.settings import fixed_settings, require_above, require_least, require_share
 
-__all__ = ["FaceTrainConfig", "contrast", "evaluate", "flip_expression", "margin_softmax", "train_faces", "turn_pose"]
+__all__ = ["FaceTrainConfig", "contrast", "evaluate", "margin_softmax", "train_faces"]
 
 PICTURE_PX = 128
-# Mean eyes of an FFHQ crop and of the tight crops with ages, both of side 1, and the ratio of the eyes' distances.
-FFHQ_EYES, AGES_EYES, AGES_SCALE = (0.4985, 0.472), (0.505, 0.300), 0.65
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,50 +87,6 @@ class FaceTrainConfig:
         return fixed_settings(self, free=("num_steps", "save_steps", "precision", "use_compile"))
 
 
-class Labels(NamedTuple):
-    """What is known of a batch of N views: the first F come from `faces`, the rest from `ages`."""
-
-    identity: Tensor  # [N] class
-    pose: Tensor  # [F, 3] degrees
-    expression: Tensor  # [F, 32] in [0,1]
-    age: Tensor  # [N - F] years
-    gender: Tensor  # [N - F] 0 female, 1 male
-
-
-def flip_expression(expression: Tensor) -> Tensor:
-    """Exchange left and right of `expression` [N, 32], as a mirror does.
-
-    Of the gaze only the left eye's columns exist; both eyes turn together, so its In and Out change places.
-    """
-    return expression[:, MIRRORED]
-
-
-def _mirrored(name: str) -> str:
-    if name.startswith("eyeLook"):
-        swaps = {"eyeLookInLeft": "eyeLookOutLeft", "eyeLookOutLeft": "eyeLookInLeft"}
-        return swaps.get(name, name)
-    if name.endswith("Left"):
-        return name.removesuffix("Left") + "Right"
-    return name.removesuffix("Right") + "Left" if name.endswith("Right") else name
-
-
-MIRRORED = [EXPRESSIONS.index(_mirrored(name)) for name in EXPRESSIONS]
-
-
-def turn_pose(pose_deg: Tensor, how: Placement) -> Tensor:
-    """Return the head pose [N,3] (yaw, pitch, roll) of pictures after `how` placed them.
-
-    The forward vector of the face is mirrored and turned with the picture; roll counts the turn.
-    """
-    yaw, pitch, roll = torch.deg2rad(pose_deg).unbind(1)
-    sign = torch.where(how.is_mirrored, -1.0, 1.0)
-    x, y, z = sign * yaw.sin() * pitch.cos(), -pitch.sin(), yaw.cos() * pitch.cos()  # y is up
-    turn = torch.deg2rad(how.turn_deg)
-    x, y = x * turn.cos() - y * turn.sin(), x * turn.sin() + y * turn.cos()
-    turned = torch.stack([torch.atan2(x, z), -y.clamp(-1, 1).asin(), sign * roll + turn], 1)
-    return torch.rad2deg(turned)
-
-
 def margin_softmax(identity: Tensor, centres: Tensor, classes: Tensor, *, margin: float, scale: float) -> Tensor:
     """Return the mean cross entropy where the cosine to one's own class must win by `margin`.
 
@@ -160,95 +121,6 @@ def contrast(identity: Tensor, classes: Tensor, *, temperature: float) -> Tensor
     return -((log_p * positive).sum(1) / positive.sum(1)).mean()
 
 
-class Views:
-    """Batches of distorted views with their labels, each a function of (seed, step) alone."""
-
-    def __init__(self, faces: PictureSet, ages: PictureSet, config: FaceTrainConfig) -> None:
-        people, classes = np.unique(faces.labels["identity"], return_inverse=True)
-        self.num_classes = len(people) + len(ages)
-        self.faces, self.ages, self.config = faces, ages, config
-        self._classes = torch.from_numpy(np.concatenate([classes, len(people) + np.arange(len(ages))]))
-        self._rows_of: dict[int, list[int]] = defaultdict(list)
-        for row, person in enumerate(classes.tolist()):
-            self._rows_of[person].append(row)
-        self._face_batches = Batches(len(faces), config.faces_per_step, seed=config.seed)
-        self._age_batches = Batches(len(ages), config.ages_per_step, seed=config.seed + 1)
-        self._pose, self._expression = pose_labels(faces), expression_labels(faces)
-        self._age, self._gender = age_labels(ages), gender_labels(ages)
-
-    def at(self, step: int) -> tuple[Tensor, Labels]:
-        """Return windows [N,3,64,64] in [-1,1] and the labels of step `step`."""
-        rng = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        rows = self._face_batches.at(step)
-        rows = torch.cat([rows, self._partners(rows, step)])
-        age_rows = self._age_batches.at(step).repeat(2)
-        pixels = torch.cat([self.faces.pixels[rows], self.ages.pixels[age_rows]])
-        how = random_placement(len(pixels), rng)
-        frames = torch.cat([faces_frame(len(rows)), ages_frame(len(age_rows))])
-        img = place(pixels.float() / 127.5 - 1, how, frame=frames, size_px=WINDOW[2])
-        mirrored = how.is_mirrored[: len(rows)]
-        expression = self._expression[rows]
-        labels = Labels(
-            identity=self._classes[torch.cat([rows, len(self.faces) + age_rows])],
-            pose=turn_pose(self._pose[rows], first(how, len(rows))),
-            expression=torch.where(mirrored[:, None], flip_expression(expression), expression),
-            age=self._age[age_rows],
-            gender=self._gender[age_rows],
-        )
-        return distort(img, rng), labels
-
-    def _partners(self, rows: Tensor, step: int) -> Tensor:
-        """Return for each row another row of the same person, or the row itself where there is none."""
-        draw = np.random.default_rng((self.config.seed, 1, step))
-        partners = []
-        for row in rows.tolist():
-            others = [r for r in self._rows_of[int(self._classes[row])] if r != row] or [row]
-            partners.append(others[draw.integers(len(others))])
-        return torch.tensor(partners)
-
-
-def first(how: Placement, num: int) -> Placement:
-    """Return the placements of the first `num` pictures."""
-    return Placement(how.is_mirrored[:num], how.turn_deg[:num], how.scale[:num], how.shift[:num])
-
-
-def faces_frame(num: int) -> Tensor:
-    """Return where the network's window lies in an FFHQ crop, [num,2,3] for `place`."""
-    top, left, side = WINDOW
-    scale = side / FRAME_PX
-    x, y = (2 * corner / FRAME_PX + scale - 1 for corner in (left, top))
-    return torch.tensor([[scale, 0, x], [0, scale, y]]).expand(num, 2, 3)
-
-
-def ages_frame(num: int) -> Tensor:
-    """Return where the same window lies in a tight crop with an age, [num,2,3] for `place`."""
-    ffhq, ages = 2 * torch.tensor(FFHQ_EYES) - 1, 2 * torch.tensor(AGES_EYES) - 1
-    frame = faces_frame(1) / AGES_SCALE
-    frame[:, :, 2] += ages - ffhq / AGES_SCALE
-    return frame.expand(num, 2, 3)
-
-
-def pose_labels(faces: PictureSet) -> Tensor:
-    """Yaw, pitch and roll [N,3] degrees of aligned crops: the table's roll is the photo's, alignment took it away."""
-    columns = [faces.labels["yaw_deg"], faces.labels["pitch_deg"], np.zeros(len(faces))]
-    return torch.from_numpy(np.stack(columns, 1)).float()
-
-
-def expression_labels(faces: PictureSet) -> Tensor:
-    """Blendshapes [N,32] in [0,1]."""
-    return torch.from_numpy(np.stack([faces.labels[name] for name in EXPRESSIONS], 1)).float()
-
-
-def age_labels(ages: PictureSet) -> Tensor:
-    """Ages [N] in years."""
-    return torch.from_numpy(ages.labels["age"]).float()
-
-
-def gender_labels(ages: PictureSet) -> Tensor:
-    """0 female, 1 male, [N]."""
-    return torch.from_numpy(ages.labels["gender"] == "male").float()
-
-
 def face_losses(
     reading: FaceReading, centres: Tensor, labels: Labels, config: FaceTrainConfig, *, margin: float
 ) -> dict[str, Tensor]:
@@ -277,6 +149,63 @@ def follow(mean: nn.Module, net: nn.Module, keep: float) -> None:
     for old, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
         if old.is_floating_point():
             old.lerp_(new, 1 - keep)
+
+
+class _Learner:
+    """The network, the mean of its weights, the classes' centres, and one step of their training."""
+
+    def __init__(self, config: FaceTrainConfig, num_classes: int, device: torch.device) -> None:
+        self.config, self.device = config, device
+        torch.manual_seed(config.seed)
+        net = FaceNet(channels=config.channels, num_blocks=config.num_blocks)
+        self.net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.centres = nn.Parameter((0.1 * torch.randn(num_classes, net.init_kwargs["embedding_dim"])).to(device))
+        self.optimiser = torch.optim.AdamW(
+            [{"params": self.net.parameters()}, {"params": [self.centres], "weight_decay": 0.0}],
+            lr=config.lr,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.net_ema = copy.deepcopy(self.net)
+        self.read = torch.compile(self.net.read) if config.use_compile else self.net.read
+        self.step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a run needs to go on exactly."""
+        return {
+            "net": self.net.state_dict(),
+            "net_ema": self.net_ema.state_dict(),
+            "centres": self.centres.data,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.net.load_state_dict(state["net"])
+        self.net_ema.load_state_dict(state["net_ema"])
+        self.centres.data.copy_(state["centres"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+    def train_step(self, img: Tensor, labels: Labels) -> dict[str, Tensor]:
+        """Learn from one batch, and return its losses."""
+        config = self.config
+        img = img.to(self.device, memory_format=torch.channels_last)
+        labels = Labels(*(label.to(self.device) for label in labels))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, config)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            reading = self.read(img)
+        margin = config.margin * min(1.0, self.step / config.warmup_steps)
+        losses = face_losses(reading, self.centres, labels, config, margin=margin)
+        self.optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        self.optimiser.step()
+        self.step += 1
+        follow(self.net_ema, self.net, 0.5 ** (1 / min(config.ema_steps, 0.1 * self.step)))
+        return losses
 
 
 def _load(faces: Path, ages: Path, cache: Path | None, *, held_out: bool) -> tuple[PictureSet, PictureSet]:
@@ -325,55 +254,25 @@ def train_faces(
     face_set = face_set.select(
         cap_per_person(face_set.labels["identity"], config.most_per_person, prefer=face_set.labels["sharpness"])
     )
-    views = Views(face_set, age_set, config)
-    torch.manual_seed(config.seed)
-    net = FaceNet(channels=config.channels, num_blocks=config.num_blocks).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    centres = nn.Parameter((0.1 * torch.randn(views.num_classes, net.init_kwargs["embedding_dim"])).to(device))
-    optimiser = torch.optim.AdamW(
-        [{"params": net.parameters()}, {"params": [centres], "weight_decay": 0.0}],
-        lr=config.lr,
-        betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
-        fused=True,
+    views = Views(
+        face_set,
+        age_set,
+        faces_per_step=config.faces_per_step,
+        ages_per_step=config.ages_per_step,
+        seed=config.seed,
     )
-    net_ema = copy.deepcopy(net)
-    state_path = run_dir / "state.pt"
-    origin = Origin(config.fixed(), [face_set.digest, age_set.digest])
-    step = 0
+    state_path, origin = run_dir / "state.pt", Origin(config.fixed(), [face_set.digest, age_set.digest])
+    learner = _Learner(config, views.num_classes, torch.device(device))
     if (state := load_state(state_path, origin, device)) is not None:
-        net.load_state_dict(state["net"])
-        net_ema.load_state_dict(state["net_ema"])
-        centres.data.copy_(state["centres"])
-        optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
+        learner.load_state_dict(state)
     write_options(config, run_dir, origin, {"pictures": [len(face_set), len(age_set)]})
-    read = torch.compile(net.read) if config.use_compile else net.read
-    while step < config.num_steps:
-        img, labels = views.at(step)
-        img = img.to(device, memory_format=torch.channels_last)
-        labels = Labels(*(label.to(device) for label in labels))
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, config)
-        with torch.autocast(img.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            reading = read(img)
-        margin = config.margin * min(1.0, step / config.warmup_steps)
-        losses = face_losses(reading, centres, labels, config, margin=margin)
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
-        step += 1
-        follow(net_ema, net, 0.5 ** (1 / min(config.ema_steps, 0.1 * step)))
-        if step % config.save_steps == 0 or step == config.num_steps:
-            state = {
-                "net": net.state_dict(),
-                "net_ema": net_ema.state_dict(),
-                "centres": centres.data,
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-            }
-            save_state(state, state_path, origin)
-        on_step(Step("faces", step, config.num_steps, {name: loss.item() for name, loss in losses.items()}))
-    return folded(net_ema.cpu())
+    while learner.step < config.num_steps:
+        losses = learner.train_step(*views.at(learner.step))
+        if learner.step % config.save_steps == 0 or learner.step == config.num_steps:
+            save_state(learner.state_dict(), state_path, origin)
+        scalars = {name: loss.item() for name, loss in losses.items()}
+        on_step(Step("faces", learner.step, config.num_steps, scalars))
+    return folded(learner.net_ema.cpu())
 
 
 def evaluate(
