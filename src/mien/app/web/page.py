@@ -48,7 +48,7 @@ def build(acts: Acts, *, keep_s: float) -> gr.Blocks:
         gr.HTML(_head(acts))
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, min_width=320, elem_id="stage"):
-                _stage(parts)
+                drop = _stage(parts)
             with gr.Column(scale=5, min_width=320):
                 parts["steps"] = gr.HTML(_steps(acts))
                 parts["faces"] = gr.Gallery(
@@ -70,7 +70,7 @@ def build(acts: Acts, *, keep_s: float) -> gr.Blocks:
         )
         _foot(parts, keep_s)
         token = gr.Textbox(visible=False)
-        _listen(parts)
+        _listen(parts, drop)
         for bind in binders:
             bind()
         parts.bind_token(page.load, token, TOKEN)
@@ -91,10 +91,11 @@ def _steps(acts: Acts) -> str:
     return f'<ol class="steps">{cards}</ol>'
 
 
-def _stage(parts: Parts) -> None:
-    """The photo, what is said of it, and what is done with all of it."""
+def _stage(parts: Parts) -> gr.Image:
+    """The photo, what is said of it, and what is done with all of it; returned is where a photo comes in."""
     say = parts.say
-    parts["drop"] = parts.upload(say("photo"), sources=["upload", "webcam", "clipboard"], height=420, elem_id="drop")
+    with gr.Column(elem_id="place") as parts["place"]:
+        drop = parts.upload(say("photo"), sources=["upload", "webcam", "clipboard"], height=420, elem_id="drop")
     parts["invent"] = gr.Button(say("invent"), elem_id="invent")
     parts["result"] = gr.ImageSlider(
         label=say("result"), visible=False, interactive=False, max_height=620, elem_id="result", buttons=["fullscreen"]
@@ -112,6 +113,7 @@ def _stage(parts: Parts) -> None:
         for name, label in (("undo", "undo"), ("reset", "reset"), ("new", "new"), ("write", "recipe")):
             parts[name] = gr.Button(say(label), elem_id=name, min_width=90, size="md")
     parts["recipe"] = gr.File(label=say("recipe"), visible=False, interactive=False, elem_id="recipe")
+    return drop
 
 
 def _foot(parts: Parts, keep_s: float) -> None:
@@ -122,12 +124,13 @@ def _foot(parts: Parts, keep_s: float) -> None:
     gr.HTML(f'<footer>{say("machine")} <a href="/docs">{say("api")}</a></footer>')
 
 
-def _listen(parts: Parts) -> None:
+def _listen(parts: Parts, drop: gr.Image) -> None:
     acts, bind = parts.acts, parts.bind
-    bind(parts["drop"].input, acts.open, [parts["drop"]], show_progress="full", show_progress_on=[parts["drop"]])
-    for name in ("invent", "undo", "reset", "new", "cancel"):
+    bind(drop.input, acts.open, [drop], show_progress="full", show_progress_on=[drop])
+    for name in ("invent", "undo", "reset", "cancel"):
         bind(parts[name].click, getattr(acts, name))
-    bind(parts["delete"].click, acts.forget)
+    bind(parts["new"].click, acts.new, clears=[drop])
+    bind(parts["delete"].click, acts.forget, clears=[drop])
     bind(parts["write"].click, acts.recipe)
     parts.bind_choice(parts["faces"].select, acts.pick)
     parts.bind_choice(parts["history"].select, acts.go_back)

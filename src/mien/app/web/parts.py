@@ -46,7 +46,8 @@ class Parts(dict[str, Any]):
     def upload(self, label: str, **options: Any) -> gr.Image:
         """Return a place for a picture, which comes in as bytes: `trust.gate.admit` is the only one who opens it.
 
-        A class of its own would let Gradio write a stub beside this file.
+        Such a place must not be told properties: Gradio would make it anew without `_bytes_of`, and open the picture
+        itself. A class of its own would let Gradio write a stub beside this file.
         """
         place = gr.Image(label=label, buttons=[], placeholder=self.say("drop"), **options)
         place.preprocess = _bytes_of  # type: ignore[method-assign,assignment]
@@ -74,27 +75,45 @@ class Parts(dict[str, Any]):
             if name in self
         }
 
-    async def _answers(self, act: Act, request: gr.Request, values: Sequence[Any]) -> AsyncIterator[dict[Any, Any]]:
+    async def _answers(
+        self, act: Act, request: gr.Request, values: Sequence[Any], clears: Sequence[Any] = ()
+    ) -> AsyncIterator[dict[Any, Any]]:
         """Do an act in threads, none of which waits; whoever goes away ends it, and no job that it asked for."""
-        answers = self.acts.run(act, request.session_hash or "", *values)
-        yield {self["status"]: gr.update()}  # of an act that says nothing Gradio would empty every part
+        answers, cleared = self.acts.run(act, request.session_hash or "", *values), dict.fromkeys(clears)
+        yield cleared | {self["status"]: gr.update()}  # of an act that says nothing Gradio would empty every part
         try:
             while (answer := await anyio.to_thread.run_sync(next, answers, None)) is not None:
                 if isinstance(answer, Wait):
                     await asyncio.sleep(answer.seconds)
                 elif shown := self._values(answer):
-                    yield shown
+                    yield cleared | shown
         finally:
             answers.close()  # type: ignore[attr-defined]
 
-    def bind(self, event: Callable[..., Dependency], act: Act, inputs: Sequence[Any] = (), **options: Any) -> None:
-        """Let an event of a part start an act."""
+    def bind(
+        self,
+        event: Callable[..., Dependency],
+        act: Act,
+        inputs: Sequence[Any] = (),
+        *,
+        clears: Sequence[Any] = (),
+        **options: Any,
+    ) -> None:
+        """Let an event of a part start an act.
+
+        Args:
+            event: say a button's click.
+            act: to start.
+            inputs: whose values it is given.
+            clears: places for pictures that are empty afterwards.
+            options: Gradio's.
+        """
 
         async def run(request: gr.Request, *values: Any) -> AsyncIterator[dict[Any, Any]]:
-            async for shown in self._answers(act, request, values):
+            async for shown in self._answers(act, request, values, clears):
                 yield shown
 
-        self._listen(event, run, inputs, options)
+        self._listen(event, run, inputs, options, clears)
 
     def bind_choice(self, event: Callable[..., Dependency], act: Act) -> None:
         """Let a choice in a gallery, or a click into a picture, start an act with its place."""
@@ -116,6 +135,8 @@ class Parts(dict[str, Any]):
 
         self._listen(event, run, [token], {"js": script})
 
-    def _listen(self, event: Any, run: Any, inputs: Sequence[Any], options: dict[str, Any]) -> None:
+    def _listen(
+        self, event: Any, run: Any, inputs: Sequence[Any], options: dict[str, Any], clears: Sequence[Any] = ()
+    ) -> None:
         shown = dict(show_progress="hidden", concurrency_limit=None, api_visibility="private")
-        event(run, list(inputs), list(self.values()), **(shown | options))
+        event(run, list(inputs), [*self.values(), *clears], **(shown | options))

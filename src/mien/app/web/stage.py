@@ -140,7 +140,7 @@ class Stage:
         crops = [large(desk.crop(i), FACE_PX) for i in range(len(now.scene.faces))]
         history = [(str(path), self.say(one.what)) for path, one in zip(desk.thumbs(), desk.moments, strict=True)]
         return {
-            "drop": put(visible=False),
+            "place": put(visible=False),
             "invent": put(visible=False),
             "result": put(value=tuple(map(str, desk.shown())), visible=True),
             "faces": put(value=crops, selected_index=desk.face if crops else None, visible=len(crops) > 1),
@@ -184,7 +184,7 @@ class Stage:
         """Return a page without a photo, and what it says."""
         hidden = ("result", "faces", "history", "tools", "buttons", "cancel", "made")
         return {name: put(visible=False) for name in hidden} | {
-            "drop": put(value=None, visible=True),
+            "place": put(visible=True),
             "invent": put(visible=True),
             "steps": put(visible=True),
             "live": "",
