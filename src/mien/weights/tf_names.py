@@ -204,11 +204,18 @@ def _stage(d: Dialect, state: Mapping[str, Tensor], layer: str) -> _Stage:
     return _Stage(whole, side, int(lod), notes)
 
 
-def _rename(
-    d: Dialect, state: Mapping[str, Tensor], whole: Sequence[Entry], used: Sequence[Entry], what: str
-) -> dict[str, Tensor]:
-    unused = _unused(d, whole, used)
-    return to_ours(used, {name: tensor for name, tensor in state.items() if name not in unused}, what)
+Table = Callable[[Dialect, Mapping[str, Any], int, int], list[Entry]]
+"""The names of a network of some side at some level of detail, as `stylegan1_table` gives them."""
+
+
+def _grown(
+    d: Dialect, state: Mapping[str, Tensor], table: Table, what: str, *, last: str
+) -> tuple[_Stage, dict[str, Tensor]]:
+    """Return how far a network had grown, by the layer `last` of its blocks, and the tensors that it uses then."""
+    stage = _stage(d, state, last)
+    used = table(d, state, stage.side, stage.lod)
+    unused = _unused(d, table(d, state, stage.whole, 0), used)
+    return stage, to_ours(used, {name: tensor for name, tensor in state.items() if name not in unused}, what)
 
 
 def read_stylegan1(
@@ -231,10 +238,8 @@ def read_stylegan1(
     Raises:
         WeightsError: names or shapes are of no such network, or it was written between two sizes.
     """
-    stage = _stage(d, state, "Conv1")
+    stage, tensors = _grown(d, state, stylegan1_table, "generator", last="Conv1")
     side, notes = stage.side, stage.notes
-    used = stylegan1_table(d, state, side, stage.lod)
-    tensors = _rename(d, state, stylegan1_table(d, state, stage.whole), used, "generator")
     layers = [(f"{ours}.noise_const", res) for _, ours, res in _layers1(side)]
     if absent := {name: res for name, res in layers if name not in tensors}:
         tensors, notes = tensors | _drawn(absent), (*notes, NO_NOISE)
@@ -310,10 +315,7 @@ def read_stylegan2(
     Raises:
         WeightsError: names or shapes are of no such network, or it was written between two sizes.
     """
-    stage = _stage(d, state, "Conv1")
-    side, notes = stage.side, stage.notes
-    used = stylegan2_table(d, state, side, stage.lod)
-    tensors = _rename(d, state, stylegan2_table(d, state, stage.whole), used, "generator")
+    stage, tensors = _grown(d, state, stylegan2_table, "generator", last="Conv1")
     if tensors["synthesis.b4.const"].shape[1:] != (4, 4):
         what = f"its pictures are not square: they grow from {list(tensors['synthesis.b4.const'].shape[1:])}"
         refuse(what, hint="mien knows networks that grow from 4x4 pixels")
@@ -322,7 +324,7 @@ def read_stylegan2(
     kwargs["synthesis_kwargs"] |= dict(synthesis_kwargs or {})
     recipe = Recipe("stylegan2.Generator", kwargs, provenance or {})
     taps = kwargs["synthesis_kwargs"].get("resample_filter", FIR)
-    return Found(recipe, _with_filters(recipe, tensors, taps), notes)
+    return Found(recipe, _with_filters(recipe, tensors, taps), stage.notes)
 
 
 # ---- StyleGAN2's discriminator --------------------------------------------------------------------------------------
@@ -384,10 +386,8 @@ def read_discriminator(
     Raises:
         WeightsError: names or shapes are of no such network, or it was written between two sizes.
     """
-    stage = _stage(d, state, "Conv1_down")
-    side, notes = stage.side, stage.notes
-    used = discriminator_table(d, state, side, stage.lod)
-    tensors = _rename(d, state, discriminator_table(d, state, stage.whole), used, "discriminator")
+    stage, tensors = _grown(d, state, discriminator_table, "discriminator", last="Conv1_down")
+    notes = stage.notes
     num_outputs = len(tensors["b4.out.bias"])
     if num_outputs > MAX_CLASSES:
         refuse(f"discriminator: it has {num_outputs} outputs")

@@ -119,7 +119,7 @@ def mix(
 ) -> None:
     """Take rows of another person's code: the first turn and shape the face, the last colour it.
 
-    Example: mix portrait.jpg seed:7 --layers 6- --out mixed.png
+    Example: mien mix portrait.jpg seed:7 --layers 6- --out mixed.png
     """
     from mien.app.operations import Mix, person_of
 

@@ -21,6 +21,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure what mien does on pictures of your own.")
 
+WhoIdentity = Annotated[str, typer.Option("--identity", help="Who judges identity: auto, shipped, arcface, onnx:FILE.")]
 COLUMNS = ("mse", "psnr", "perceptual", "ms_ssim", "identity", "seconds")
 
 
@@ -47,9 +48,7 @@ def inversion(
     methods: Annotated[str, typer.Option("--methods", help="Names of methods.")] = "encoder,optimize,pti,hybrid",
     num: Annotated[int | None, typer.Option("--num", min=1, help="Only the first so many pictures.")] = None,
     looks: Annotated[str, typer.Option("--perceptual", help="Who judges looks: auto, shipped, lpips-vgg...")] = "auto",
-    identity: Annotated[
-        str, typer.Option("--identity", help="Who judges identity: auto, shipped, arcface, onnx:FILE.")
-    ] = "auto",
+    identity: WhoIdentity = "auto",
     steps: Steps = None,
     aligned: Aligned = False,
     engine: Engine = ENGINE,
@@ -157,9 +156,7 @@ def swap(
     folder: Annotated[Path, typer.Argument(help="Folder with one photo of each person, or FFHQ crops.", metavar="DIR")],
     outdir: Outdir,
     num: Annotated[int | None, typer.Option("--num", min=2, help="Only the first so many pictures.")] = None,
-    identity: Annotated[
-        str, typer.Option("--identity", help="Who judges identity: auto, shipped, arcface, onnx:FILE.")
-    ] = "auto",
+    identity: WhoIdentity = "auto",
     steps: Steps = None,
     aligned: Aligned = False,
     engine: Engine = ENGINE,

@@ -191,9 +191,7 @@ class Queue:
             waiting = [other.id for other in in_turn(jobs)]
             position = waiting.index(job_id) + 1 if job_id in waiting else 0
             left_s = None if job.state.is_over else self._left_s(table, job, jobs)
-            return Status(
-                job=job, position=position, left_s=left_s, num_workers=len(living(table.fact(WORKERS), self._now()))
-            )
+            return Status(job=job, position=position, left_s=left_s, num_workers=self._num_workers(table))
 
         return self.store.look(look)
 
