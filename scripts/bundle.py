@@ -1,4 +1,4 @@
-"""Make every network that mien ships: detector, faces, generator, encoder, directions, drawn, painted, student.
+"""Make the networks of mien: detector, faces, generator, encoder, directions, drawn, painted, grown, and a student.
 
     python scripts/bundle.py --data ../shared/data --runs runs                    # whatever is not up to date
     python scripts/bundle.py --data ../shared/data --runs runs --plan             # say what that is, and where
@@ -11,7 +11,8 @@ networks; so better data, a GPU, or a better early stage re-make what hangs on t
 killed goes on by the same command: its state lies in RUNS/<stage>-<hash>, where the hash is of all that may not change
 while a run goes on, so that another generator begins another run of its encoder. A folder RUNS/<stage> without a hash
 is gone on with where its state says that it was begun with the same. The numbers of a stage are written into its card,
-between the marks.
+between the marks. The student, which draws photos as the last of them does, is measured (bench/student.py) and stays in
+RUNS: its teacher's likenesses are not good enough to ship it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder, look
 from mien.nets.features import FaceNet
 from mien.report import Sink, ignore
-from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, Adapted, adapt, find_discriminator
+from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, adapt, find_discriminator
 from mien.training.data import PictureSet, load_pictures, source_digest, split_people
 from mien.training.detector import DetectorConfig
 from mien.training.detector import train as train_detector
@@ -75,7 +76,7 @@ DATA = {
     "scenes250": "Labeled Faces in the Wild, whole photos (scenes250)",
     "toons128": "machine-made drawings of DualStyleGAN's overview sheets, S-Lab licence, non-commercial (toons128)",
 }
-STAGES = ("detector", "faces", "generator", "encoder", "directions", "drawn", "painted", "student")
+STAGES = ("detector", "faces", "generator", "encoder", "directions", "drawn", "painted", "grown", "student")
 HOW = ("precision", "use_compile", "save_steps", "save_kimg", "snapshot_kimg", "evaluate_kimg", "evaluate_pictures")
 """Settings that say how a network is made and not what it becomes; another one makes no file stale."""
 
@@ -86,6 +87,7 @@ class StudentConfig(DistillConfig):
 
     num_people: int = 3000  # invented, a fifth of them with more variety, and
     num_photos: int = 1000  # of real people, the sharpest; both before the filter
+    is_filtered: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,11 @@ class Chain:
     device: torch.device
     on_step: Sink = ignore
     bundle: Path = BUNDLE
-    drawn_px: int = 128  # side of the drawings to which a generator that draws grows
+    drawn_px: int = 128  # side of the drawings to which the generator grows that draws
 
     @property
     def network(self) -> Path:
         return self.bundle / f"{self.generator}.safetensors"
-
-    @property
-    def side(self) -> str:
-        """Side of the generator's pictures, as its name says it."""
-        return self.generator.removeprefix("faces-")
 
     def source(self, name: str) -> Path:
         return self.data / f"{name}.zip"
@@ -199,8 +196,8 @@ def settings(generator: str) -> dict[str, Any]:
         "generator": PRESETS[generator],
         "encoder": EncoderConfig(),
         "directions": FindConfig(),
-        "sketch": replace(ADAPT_PRESETS["drawing"], where="style=illustration,comic"),  # what `drawn` begins with
-        "drawn": replace(
+        "drawn": replace(ADAPT_PRESETS["drawing"], where="style=illustration,comic"),
+        "grown": replace(
             ADAPT_PRESETS["drawing"],
             where="style=illustration",
             batch_size=16,
@@ -273,47 +270,58 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
         save_directions(found.with_provenance(facts), directions)
         return direction_numbers(found) | agreement(net, held_out)
 
-    def taught(config: AdaptConfig, G: Any, D: Discriminator | None, side_px: int, run_dir: Path) -> Adapted:
+    def taught(
+        out: Path, begin: Any, D: Discriminator | None, side_px: int, config: AdaptConfig, run_dir: Path, facts: Any
+    ) -> dict[str, float]:
         drawings = load_pictures(toons, size_px=side_px, cache=chain.runs / "cache")
         known: dict[str, Any] = dict(D=D, face_net=chain.face_net(), device=chain.device)
-        return adapt(config, G, drawings, run_dir, chain.on_step, **known)
-
-    def adapted(out: Path, base: Any, found: Adapted, facts: dict[str, Any]) -> dict[str, float]:
-        save_difference(found.G, out, base=base, base_name=network.stem, provenance=facts)
+        found = adapt(config, begin, drawings, run_dir, chain.on_step, **known)
+        facts |= of_run(run_dir, kimg=found.score["kimg"], score=dict(found.score))
+        save_difference(found.G, out, base=load_generator(network), base_name=network.stem, provenance=facts)
         return dict(found.score)
 
-    def make_painted(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
-        G = load_generator(network)
-        found = taught(config, G, find_discriminator(network, critic), G.img_resolution, run_dir)
-        facts |= of_run(run_dir, kimg=found.score["kimg"], score=dict(found.score))
-        return adapted(painted, G, found, facts)
+    def adapted(name: str) -> Stage:
+        out = chain.bundle / f"{name}-{chain.generator.removeprefix('faces-')}.safetensors"
 
-    def make_drawn(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
-        G, sketch = load_generator(network), run_dir / "sketch"
-        first = taught(configs["sketch"], G, find_discriminator(network, critic), G.img_resolution, sketch)
-        found = taught(config, first.G, load_net(newest(sketch, "D"), Discriminator), chain.drawn_px, run_dir)
-        kimg = [first.score["kimg"], found.score["kimg"]]
-        facts |= of_run(run_dir, kimg=kimg, score=dict(found.score), sketch=asdict(configs["sketch"]))
-        return adapted(drawn, G, found, facts)
+        def make(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+            G = load_generator(network)
+            return taught(out, G, find_discriminator(network, critic), G.img_resolution, config, run_dir, facts)
+
+        return Stage(name, out, [toons], [face_net, network, critic], configs[name], make, network)
+
+    def make_grown(config: AdaptConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+        D = load_net(newest(drawn.run_dir(chain.runs), "D"), Discriminator)
+        return taught(grown.out, load_generator(drawn.out), D, chain.drawn_px, config, run_dir, facts)
 
     def make_student(config: StudentConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
         studio, pairs, net = Studio(network, device=str(chain.device)), run_dir / "pairs", chain.face_net()
         people, _ = chain.pictures(chain.drawn_px)
-        judge = PairFilter(load_detector(detector.out).to(chain.device), net, FilterConfig())
-        known = PairsConfig(num=config.num_people, high_psi_share=0.2, photos=people.digest)
-        digests = {"source": studio.digest, "target": weights_digest(drawn)}
+        kept = FilterConfig() if config.is_filtered else None
+        judge = PairFilter(load_detector(detector.out).to(chain.device), net, kept) if kept else None
+        known = PairsConfig(num=config.num_people, high_psi_share=0.2, photos=people.digest, filter=kept)
+        digests = {"source": studio.digest, "target": weights_digest(grown.out)}
         photos = {"photos-000000": drawn_from_life(studio, people, config.num_photos)}
-        target = load_generator(drawn)
+        target = load_generator(grown.out)
         make_pairs(studio.G, target, pairs, known, digests=digests, judge=judge, photos=photos, on_step=chain.on_step)
-        shown, held = load_pairs(pairs), load_pairs(pairs, "val")
+        shown, held = (
+            load_pairs(pairs, split) if any(pairs.glob(f"{split}-*")) else None for split in ("train", "val")
+        )
+        assert shown is not None
         made = distill(config, shown, run_dir, chain.on_step, held=held, face_net=net, device=chain.device)
-        facts |= {"pictures": len(shown), "img_resolution": shown.side_px, "made_by": shown.made_by}
+        facts |= of_run(run_dir, kimg=config.kimg, img_resolution=shown.side_px, made_by=shown.made_by)
         save_net(made, student, provenance=facts, use_half=True)
-        return {"pairs": len(shown)} | {name: last_scores(run_dir, name)[name] for name in ("val_l1", "val_perceptual")}
+        return {name: value for name, value in last_scores(run_dir, "val_l1").items() if name.startswith("val_")}
 
-    drawn, painted, student = (
-        chain.bundle / f"{name}.safetensors"
-        for name in (f"drawn-{chain.drawn_px}", f"painted-{chain.side}", f"toon-{chain.drawn_px}")
+    student = chain.runs / f"toon-{chain.drawn_px}.safetensors"
+    drawn, painted = adapted("drawn"), adapted("painted")
+    grown = Stage(
+        "grown",
+        chain.bundle / f"drawn-{chain.drawn_px}.safetensors",
+        [toons],
+        [face_net, network, drawn.out],
+        configs["grown"],
+        make_grown,
+        network,
     )
     detector = Stage(
         "detector", chain.bundle / f"{DETECTOR}.safetensors", [scenes], [], configs["detector"], make_detector
@@ -333,13 +341,14 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
             make_directions,
             network,
         ),
-        Stage("drawn", drawn, [toons], [face_net, network, critic], configs["drawn"], make_drawn, network),
-        Stage("painted", painted, [toons], [face_net, network, critic], configs["painted"], make_painted, network),
+        drawn,
+        painted,
+        grown,
         Stage(
             "student",
             student,
             [faces],
-            [face_net, network, encoder, drawn],
+            [face_net, network, encoder, grown.out],
             configs["student"],
             make_student,
             network,

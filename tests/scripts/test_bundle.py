@@ -33,6 +33,7 @@ DRAWN = AdaptConfig(
     precision="fp32",
     use_compile=False,
 )
+DRAWN_32 = "drawn-32.safetensors"
 TINY: dict[str, Any] = {
     "detector": DetectorConfig(
         num_steps=1, num_refiner_steps=1, batch_size=1, size_px=64, num_drawings=1, num_proposals=2, precision="fp32"
@@ -57,6 +58,7 @@ TINY: dict[str, Any] = {
     "encoder": EncoderConfig(num_steps=2, batch_size=2, hidden=8, precision="fp32", use_compile=False),
     "drawn": DRAWN,
     "painted": replace(DRAWN, where="style=impasto"),
+    "grown": DRAWN,
     "directions": FindConfig(num_samples=20, num_probes=2, num_spread=8, largest_strength=0.5, refine_steps=1),
 }
 
@@ -76,7 +78,10 @@ def chain(script: ModuleType, drawn_sets: Path, tmp_path: Path, monkeypatch: pyt
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     monkeypatch.setattr("mien.weights.load._bundle", lambda: bundle)
-    return script.Chain(drawn_sets, tmp_path / "runs", "tiny", torch.device("cpu"), bundle=bundle)
+    small = dict(widths=(4, 8), num_blocks=(0, 0), ndf=4, num_layers=1, num_scales=1, num_people=24, num_photos=3)
+    student = script.StudentConfig(kimg=0.008, batch_size=4, is_filtered=False, **small)
+    monkeypatch.setitem(TINY, "student", student)
+    return script.Chain(drawn_sets, tmp_path / "runs", "tiny", torch.device("cpu"), bundle=bundle, drawn_px=32)
 
 
 def put(stage: Any, **facts: object) -> None:
@@ -170,7 +175,7 @@ def test_the_whole_chain_once(script: ModuleType, chain: Any, capsys: pytest.Cap
     script.run(script.stages(chain, TINY), chain.runs)
     names = {path.name for path in chain.bundle.glob("*.safetensors")}
     beside = {f"{kind}-tiny.safetensors" for kind in ("encoder", "directions", "discriminator", "drawn", "painted")}
-    assert names == {"detector.safetensors", "face-features.safetensors", "tiny.safetensors"} | beside
+    assert names == {"detector.safetensors", "face-features.safetensors", "tiny.safetensors"} | beside | {DRAWN_32}
     assert "| SSIM |" in card.read_text(encoding="utf-8")
     for name in names:
         held = script.read_header(chain.bundle / name)
@@ -179,7 +184,7 @@ def test_the_whole_chain_once(script: ModuleType, chain: Any, capsys: pytest.Cap
     capsys.readouterr()
 
     script.run(script.stages(chain, TINY), chain.runs)
-    assert capsys.readouterr().err.count("is up to date") == len(script.STAGES) == 7
+    assert capsys.readouterr().err.count("is up to date") == len(script.STAGES) == 9
 
     face_net = chain.bundle / "face-features.safetensors"  # other numbers in an early stage re-make what hangs on it
     before = {path.name: path.read_bytes() for path in chain.bundle.glob("*.safetensors")}
