@@ -60,14 +60,6 @@ def build(acts: Acts, *, keep_s: float) -> gr.Blocks:
                     for key, draw in GROUPS.items():
                         with gr.Tab(say(f"group_{key}"), elem_id=f"group-{key}"), gr.Tabs():
                             binders.append(draw(parts))
-        parts["history"] = gr.Gallery(
-            label=say("history"),
-            columns=6,
-            object_fit="cover",
-            visible=False,
-            allow_preview=False,
-            elem_id="history",
-        )
         _foot(parts, keep_s)
         token = gr.Textbox(visible=False)
         _listen(parts, drop)
@@ -113,6 +105,9 @@ def _stage(parts: Parts) -> gr.Image:
         for name, label in (("undo", "undo"), ("reset", "reset"), ("new", "new"), ("write", "recipe")):
             parts[name] = gr.Button(say(label), elem_id=name, min_width=90, size="md")
     parts["recipe"] = gr.File(label=say("recipe"), visible=False, interactive=False, elem_id="recipe")
+    parts["history"] = gr.Gallery(
+        label=say("history"), columns=6, object_fit="cover", visible=False, allow_preview=False, elem_id="history"
+    )
     return drop
 
 
