@@ -10,8 +10,8 @@ the photo itself. All people were kept out of every training.
              that were drawn are not among them where a person has another photo)
   blobs      drawings, of --blobs photos, with a spot that neither photo nor teacher has: the difference, blurred by
              1/32 of the side, of both is above 0.8 on the scale of 2; those counted are in blobs.png, to be looked at
-  speed      one face at 256 px and at the network's own side, beside the plain pix2pix U-Net in PyTorch, in the same
-             run and with as many threads; medians
+  speed      one face at 256 px beside the plain pix2pix U-Net in PyTorch, in the same run, in turn, on one thread:
+             medians of processor time; and what an exported file loses, int8 on faces that it was not fitted to
 The U-Net is judged as it is used here (evaluation) and, as its paper has it, with the batch's statistics and dropout.
 Prints a table in Markdown; pictures go to --outdir: photos, teacher, each translator.
 """
@@ -19,10 +19,12 @@ Prints a table in Markdown; pictures go to --outdir: photos, teacher, each trans
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +38,12 @@ from mien.nets.features import FaceNet
 from mien.nets.pix2pix import UnetGenerator
 from mien.nets.student import Student
 from mien.training.data import PictureSet, load_pictures, split_people
+from mien.weights.engine import ExportedTranslator
+from mien.weights.export_translator import export_translator
 from mien.weights.load import load_net
 
 BLOB, BLOB_SIGMA = 0.8, 1 / 32
-BATCH, SHOWN, TIMED = 20, 8, 15
+BATCH, SHOWN, TIMED, CALIBRATED = 20, 8, 15, 64
 Draw = Callable[[Tensor], Tensor]
 
 
@@ -98,31 +102,67 @@ def judged(face_net: FaceNet, drawn: Tensor, taught: Tensor, gallery: Tensor) ->
     }
 
 
-def milliseconds(net: nn.Module, side_px: int) -> float:
-    """Return the median time of one face."""
-    img, times = torch.randn(1, 3, side_px, side_px), []
+def milliseconds(draws: dict[str, Draw], side_px: int) -> dict[str, float]:
+    """Return the median processor time of one face for each way, all taken in turn."""
+    img = torch.randn(1, 3, side_px, side_px).clamp(-1, 1)
+    times: dict[str, list[float]] = {name: [] for name in draws}
     with torch.inference_mode():
         for _ in range(TIMED + 2):
-            begin = time.perf_counter()
-            net(img)
-            times.append(1000 * (time.perf_counter() - begin))
-    return median(times[2:])
+            for name, draw in draws.items():
+                begin = time.process_time()
+                draw(img)
+                times[name].append(1000 * (time.process_time() - begin))
+    return {name: median(found[2:]) for name, found in times.items()}
 
 
-def speeds(student: Student) -> list[str]:
-    """Return lines on the speed of the student and of the plain U-Net of the same side."""
-    sides = sorted({student.img_resolution, 256})
-    lines = [
-        "",
-        "| one face, ms | " + " | ".join(f"{side} px" for side in sides) + " |",
-        "|---" * (len(sides) + 1) + "|",
-    ]
-    unets = {side: UnetGenerator(num_downs=min(8, side.bit_length() - 1)).eval() for side in sides}
-    times = {side: (milliseconds(student, side), milliseconds(unets[side], side)) for side in sides}
-    for i, name in enumerate(("student", "pix2pix's U-Net")):
-        lines.append(f"| {name} | " + " | ".join(f"{times[side][i]:.1f}" for side in sides) + " |")
-    lines.append("| times as fast | " + " | ".join(f"{times[side][1] / times[side][0]:.1f}" for side in sides) + " |")
+def exported(student: Student, faces: Tensor, folder: Path) -> dict[str, ExportedTranslator]:
+    """Write the student in every form that `mien export` knows, for faces of the side of `faces`."""
+    known: dict[str, Any] = dict(name="student", img_resolution=faces.shape[-1], faces=faces)
+    found = {}
+    for form, precision in (("onnx", "fp32"), ("openvino", "bf16"), ("openvino", "int8")):
+        out = folder / f"{form}-{precision}"
+        export_translator(student, out, format=form, precision=precision, **known)
+        found[f"student, {form} {precision}"] = ExportedTranslator(out, threads=1)
+    return found
+
+
+def speeds(student: Student, photos: Tensor, face_net: FaceNet) -> list[str]:
+    """Return lines on the time of a face at 256 px, and on what each form loses on photos that it was not fitted to."""
+    side = 256
+    photos = resize(photos, side).clamp(-1, 1)
+    with tempfile.TemporaryDirectory() as aside:
+        forms = exported(student, photos[:CALIBRATED], Path(aside))
+        unet = UnetGenerator().eval()
+        times = milliseconds({"pix2pix's U-Net, torch": unet, "student, torch": student, **forms}, side)
+        slowest = times["pix2pix's U-Net, torch"]
+        lines = [
+            "",
+            "| one face of 256 px, one core | ms | times as fast | L1 to torch | perceptual |",
+            "|---" * 5 + "|",
+        ]
+        test = photos[CALIBRATED:]
+        expected = in_batches(student, test)
+        for name, ms in times.items():
+            lost = ["", ""]
+            if name in forms:
+                drawn = in_batches(forms[name], test)
+                with torch.no_grad():
+                    apart = perceptual(face_net.maps(drawn), face_net.maps(expected)).mean()
+                lost = [f"{(drawn - expected).abs().mean():.4f}", f"{apart:.4f}"]
+            lines.append(f"| {name} | {ms:.1f} | {slowest / ms:.1f} | {lost[0]} | {lost[1]} |")
     return lines
+
+
+def ten_faces(studio: Studio, path: str, people: Tensor) -> str:
+    """Return a line on a photo of ten people: found, aligned, drawn and put back."""
+    (photo,) = [grid(to_pil(resize(people[:10], 256).clamp(-1, 1)), columns=5)]
+    artist, times = studio.artist(path), []
+    found = len(studio.detect(photo))
+    for _ in range(4):
+        begin = time.process_time()
+        studio.toonify(photo, artist)
+        times.append(time.process_time() - begin)
+    return f"\n{found} faces in a photo of {photo.width}x{photo.height} px: {min(times):.2f} s of one core"
 
 
 def main() -> None:
@@ -137,6 +177,7 @@ def main() -> None:
     parser.add_argument("--outdir", type=Path, default=Path("out/student"))
     parser.add_argument("--cache", type=Path, default=Path("out/cache"))
     args = parser.parse_args()
+    torch.set_num_threads(1)
     studio, student = Studio(args.network, device="cpu"), load_net(args.student, Student)
     artist, face_net = find_artist(studio, args.teacher), studio.face_net
     assert face_net is not None
@@ -161,7 +202,7 @@ def main() -> None:
         tiles.append(drawn[:SHOWN])
     many = resize(held.pixels[: args.blobs].float() / 127.5 - 1, side).clamp(-1, 1)
     many_taught, spotted = in_batches(teacher, many), []
-    for name in draws.keys() - {"pix2pix, as published"}:
+    for name in draws.keys() & {"student", "pix2pix"}:
         drawn = in_batches(draws[name], many)
         rows[name][f"blobs in {len(many)}"] = float((found := has_blob(drawn, many, many_taught)).sum())
         spotted += [tile for img in (many, drawn) for tile in to_pil(img[found][:SHOWN])]
@@ -169,7 +210,7 @@ def main() -> None:
     print(f"{len(photo)} people, {side} px\n\n| | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
     for name, row in rows.items():
         print(f"| {name} | " + " | ".join(f"{row[key]:.3g}" if key in row else "" for key in names) + " |")
-    print("\n".join(speeds(student)))
+    print("\n".join([*speeds(student, photo[: CALIBRATED + 32], face_net), ten_faces(studio, args.student, photo)]))
     labels = ["photo", "teacher", *draws]
     pictures = [to_pil(resize(img, 128).clamp(-1, 1)) for img in tiles]
     save_png(
