@@ -2,8 +2,7 @@
 
 The photo is looked at twice, near its own size for far faces and small for near ones, with a margin around it, so that
 a face that fills the picture or is cut by its border is found too. What several cells say of one face is averaged,
-then the refiner looks at the face again and corrects its points and score; of what is a face it corrects the points
-once more, from a crop that the first correction has laid straight.
+then the refiner looks at the face again and corrects its points and score.
 
 Source: Bazarevsky et al. 2019 (BlazeFace: predictions of one face are blended), Sec. 3.3, arXiv:1907.05047.
 """
@@ -111,12 +110,10 @@ def detect(net: Detector, photo: Image, *, min_score: float = MIN_SCORE, longest
     scores, points = views[-1].refine(scores, points)
     extents = torch.cat([points.amin(1), points.amax(1)], dim=1)
     distinct = nms(extents, scores, max_iou=SAME_FACE_IOU)  # Two proposals of one face have the same points now.
-    sure = distinct[scores[distinct] >= min_score]
-    scores, boxes, points = scores[sure], boxes[sure], points[sure]
-    _, points = views[-1].refine(scores, points)
     faces = [
-        Face(box, five, score)
-        for box, five, score in zip(boxes.double().numpy(), points.double().numpy(), scores.tolist(), strict=True)
+        Face(boxes[i].double().numpy(), points[i].double().numpy(), float(scores[i]))
+        for i in distinct.tolist()
+        if scores[i] >= min_score
     ]
     return sorted(faces, key=lambda face: -face.area_px)
 
