@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,9 @@ print(json.dumps(worst))
 """
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
 def start(settings: Settings, code: str = CHILD) -> subprocess.Popen[str]:
     """Start the bot in a process of its own."""
     assert settings.jobs.folder is not None
@@ -255,7 +259,18 @@ def start(settings: Settings, code: str = CHILD) -> subprocess.Popen[str]:
         "MIEN_JOBS_MAX_WAITING": "1000",
     }
     pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=env, **pipes)
+    STARTED.append(subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=env, **pipes))
+    return STARTED[-1]
+
+
+@pytest.fixture(autouse=True)
+def _no_bot_stays() -> Iterator[None]:
+    """A bot whose test failed ends with it."""
+    yield
+    for bot in STARTED:
+        bot.kill()
+        bot.communicate()
+    STARTED.clear()
 
 
 def delayed_s(task: str) -> float:
@@ -275,6 +290,7 @@ def listening(bot: subprocess.Popen[str], telegram: Telegram, known: int = 0) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_hundred_users_at_once(telegram: Telegram, settings: Settings, queue: Queue) -> None:
     """Each is answered within a second (p95), gets one picture, and the loop never computes for 50 ms.
 
@@ -313,6 +329,7 @@ def test_a_hundred_users_at_once(telegram: Telegram, settings: Settings, queue: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_sigterm_drains(telegram: Telegram, settings: Settings, queue: Queue) -> None:
     """What was begun is answered, what was not stays with Telegram, and the next bot brings everything once."""
     users = range(2000, 2030)

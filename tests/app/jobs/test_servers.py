@@ -15,11 +15,12 @@ from typing import Protocol
 
 import pytest
 
-from .test_worker import EDIT, Service, over, storm
 from mien.app.jobs.queue import Queue, open_queue
 from mien.app.jobs.record import ClaimLostError, NoJobError, QueueError, State
 from mien.app.settings import JobSettings, Secret
 from mien.report import Step
+
+from .test_worker import EDIT, Service, over, storm
 
 pytestmark = pytest.mark.slow
 
