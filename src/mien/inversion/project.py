@@ -124,6 +124,61 @@ class _Best:
     step: Tensor
     losses: list[dict[str, float]]
 
+    @classmethod
+    def of(cls, params: Sequence[Tensor]) -> _Best:
+        """Begin with parameters [N, ...] that nothing is known of."""
+        num, device = len(params[0]), params[0].device
+        return cls(
+            params=[p.detach().clone() for p in params],
+            score=torch.full([num], math.inf, device=device),
+            step=torch.zeros(num, dtype=torch.long, device=device),
+            losses=[{} for _ in range(num)],
+        )
+
+    def remember(
+        self,
+        active: Tensor,
+        params: Sequence[Tensor],
+        score: Tensor,
+        terms: Mapping[str, Tensor],
+        step: int,
+        *,
+        min_progress: float,
+    ) -> None:
+        """Keep the parameters of the pictures that are better than ever; only real progress renews their patience."""
+        better = score < self.score[active]
+        progress = score < self.score[active] * (1 - min_progress)
+        self.step[active[progress]] = step
+        self.score[active[better]] = score[better]
+        for kept, now in zip(self.params, params, strict=True):
+            kept[active[better]] = now.detach()[better]
+        for i in torch.nonzero(better)[:, 0].tolist():
+            shown = {name: float(value.detach()[i]) for name, value in terms.items()}
+            self.losses[int(active[i])] = {"total": float(score[i])} | shown
+
+    def inversions(self, num_ws: int, config: ProjectConfig) -> list[Inversion]:
+        """Return what was found."""
+        facts = asdict(config)
+        return [
+            Inversion(
+                ws=self.params[0][i].expand(num_ws, -1).clone(),
+                noise=tuple(p[i, 0].clone() for p in self.params[1:]),
+                method="optimize",
+                config=facts,
+                losses=losses,
+            )
+            for i, losses in enumerate(self.losses)
+        ]
+
+
+def _explored(rows: Tensor, step: int, stats: LatentStats, config: ProjectConfig) -> Tensor:
+    """Move rows [N, num_ws, w_dim] at random, less with every step, all pictures alike."""
+    reach = config.w_noise * max(0.0, 1 - step / (config.w_noise_until * config.num_steps)) ** 2
+    if not reach:
+        return rows
+    rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    return rows + torch.randn(1, 1, rows.shape[2], generator=rng).to(rows.device) * (stats.w_std * reach)
+
 
 def _regularisers(
     ws: Tensor, noise: Sequence[Tensor], stats: LatentStats, config: ProjectConfig
@@ -188,26 +243,18 @@ def project(
     maps = noise_maps(G) if config.noise_lr else []
     adam = _Adam([p.detach().clone().requires_grad_() for p in (ws, *(m.repeat(len(img), 1, 1, 1) for m in maps))])
     target = target or Target.of(img, face_model)
-    best = _Best(
-        params=[p.detach().clone() for p in adam.params],
-        score=torch.full([len(img)], math.inf, device=img.device),
-        step=torch.zeros(len(img), dtype=torch.long, device=img.device),
-        losses=[{} for _ in range(len(img))],
-    )
+    best = _Best.of(adam.params)
     active = torch.arange(len(img), device=img.device)
     options: dict[str, Any] = {} if dtype == torch.float32 else {"dtype": dtype}
     for step in range(config.num_steps + 1):
         ws, noise = adam.params[0], adam.params[1:]
-        explore = config.w_noise * max(0.0, 1 - step / (config.w_noise_until * config.num_steps)) ** 2
-        rows = ws.expand(-1, G.num_ws, -1)
-        if explore:
-            gen = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            rows = rows + torch.randn(1, 1, G.w_dim, generator=gen).to(img.device) * (stats.w_std * explore)
+        rows = _explored(ws.expand(-1, G.num_ws, -1), step, stats, config)
         render = G.synthesis(rows, noise_mode="const", **({"noise": noise} if noise else {}), **options)
         terms = picture_terms(render, target, config.terms, face_model)
         code_terms, code_sum = _regularisers(rows, noise, stats, config)
         score = total(terms, config.terms) + code_sum
-        _remember(best, active, adam.params, score.detach(), terms | code_terms, step, config)
+        found = terms | code_terms
+        best.remember(active, adam.params, score.detach(), found, step, min_progress=config.min_progress)
         on_step(Step("project", step, config.num_steps, {"loss": float(score.detach().mean())}))
         if step == config.num_steps:
             break
@@ -223,34 +270,4 @@ def project(
         if not stays.all():
             adam.select(stays)
             target, active = target.select(stays), active[stays]
-    facts = asdict(config)
-    return [
-        Inversion(
-            ws=best.params[0][i].expand(G.num_ws, -1).clone(),
-            noise=tuple(p[i, 0].clone() for p in best.params[1:]),
-            method="optimize",
-            config=facts,
-            losses=best.losses[i],
-        )
-        for i in range(len(img))
-    ]
-
-
-def _remember(
-    best: _Best,
-    active: Tensor,
-    params: Sequence[Tensor],
-    score: Tensor,
-    terms: Mapping[str, Tensor],
-    step: int,
-    config: ProjectConfig,
-) -> None:
-    """Keep the parameters of the pictures that are better than ever; only real progress renews their patience."""
-    better = score < best.score[active]
-    progress = score < best.score[active] * (1 - config.min_progress)
-    best.step[active[progress]] = step
-    best.score[active[better]] = score[better]
-    for kept, now in zip(best.params, params, strict=True):
-        kept[active[better]] = now.detach()[better]
-    for i in torch.nonzero(better)[:, 0].tolist():
-        best.losses[int(active[i])] = {"total": float(score[i])} | {k: float(v.detach()[i]) for k, v in terms.items()}
+    return best.inversions(G.num_ws, config)
