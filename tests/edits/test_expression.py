@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mien.edits.directions import Direction, StyleDirection
 from mien.edits.expression import (
     EMOTIONS,
-    MIRRORED,
     MOVING,
     ExpressionConfig,
     _Moves,
@@ -32,7 +31,7 @@ from mien.inversion.invert import find_edit
 from mien.inversion.personal import Changes
 from mien.latents import LatentStats, latent_stats, sample_ws, scale_rows
 from mien.nets import stylegan1, stylegan3
-from mien.nets.features import EXPRESSIONS, FaceNet, FaceReading
+from mien.nets.features import EXPRESSIONS, MIRRORED, FaceNet, FaceReading
 from mien.nets.stylegan2 import Generator
 
 EASY = ExpressionConfig(

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mien.errors import Cancelled, InputError
-from mien.nets.features import EXPRESSIONS, WINDOW, window
+from mien.nets.features import EXPRESSIONS, WINDOW, flip_expression, window
 from mien.report import Step
 from mien.training.data import is_held_out
 from mien.training.distortions import (
@@ -31,7 +31,6 @@ from mien.training.face_views import (
     FFHQ_EYES,
     ages_frame,
     faces_frame,
-    flip_expression,
     turn_pose,
 )
 from mien.training.faces import FaceTrainConfig, contrast, evaluate, margin_softmax, train_faces

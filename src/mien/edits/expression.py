@@ -27,7 +27,7 @@ from mien.inversion.invert import RowMove
 from mien.inversion.personal import personal
 from mien.latents import P_SLOPE, LatentStats, scale_rows
 from mien.losses import identity_distance
-from mien.nets.features import EXPRESSIONS, FaceNet
+from mien.nets.features import EXPRESSIONS, FaceNet, flip_expression
 from mien.nets.generator import Generator
 from mien.report import Sink, Step, ignore
 
@@ -49,14 +49,6 @@ __all__ = [
 MOVING = [i for i, name in enumerate(EXPRESSIONS) if not name.startswith(("eyeLook", "noseSneer"))]
 """Columns of `FaceReading.expression` that are an expression; where the eyes look is not, a sneer was never seen."""
 
-
-def _mirrored(names: Sequence[str]) -> list[int]:
-    """Return for each column the one that a mirror turns it into."""
-    swapped = [n.replace("Left", "Right") if n.endswith("Left") else n.replace("Right", "Left") for n in names]
-    return [names.index(s) if s in names else i for i, s in enumerate(swapped)]
-
-
-MIRRORED = _mirrored(EXPRESSIONS)
 
 EMOTIONS: Mapping[str, Mapping[str, float]] = {
     "happiness": {"mouthSmile": 0.9, "mouthUpperUp": 0.5, "mouthFrown": 0.0, "mouthPucker": 0.0, "mouthPress": 0.1},
@@ -102,7 +94,7 @@ def read(face_net: FaceNet, img: Tensor) -> Reading:
     """Read img [N, 3, H, H] and its mirror picture, so that what only one of them shows counts half."""
     num = len(img)
     seen = face_net(torch.cat([img, img.flip(3)]))
-    expression = (seen.expression[:num] + seen.expression[num:, MIRRORED]) / 2
+    expression = (seen.expression[:num] + flip_expression(seen.expression[num:])) / 2
     return Reading(expression, seen.pose[:num], seen.identity[:num])
 
 

@@ -18,7 +18,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mien.errors import InputError
 
-__all__ = ["EXPRESSIONS", "FRAME_PX", "SMILE", "WINDOW", "FaceNet", "FaceReading", "folded", "window"]
+__all__ = [
+    "EXPRESSIONS",
+    "FRAME_PX",
+    "MIRRORED",
+    "SMILE",
+    "WINDOW",
+    "FaceNet",
+    "FaceReading",
+    "flip_expression",
+    "folded",
+    "window",
+]
 
 EXPRESSIONS = (
     *("browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
@@ -31,10 +42,30 @@ EXPRESSIONS = (
 )
 """The columns of `FaceReading.expression`: MediaPipe's blendshapes; left is the person's own left."""
 
+
+def _mirrored(name: str) -> str:
+    if name.startswith("eyeLook"):
+        swaps = {"eyeLookInLeft": "eyeLookOutLeft", "eyeLookOutLeft": "eyeLookInLeft"}
+        return swaps.get(name, name)
+    if name.endswith("Left"):
+        return name.removesuffix("Left") + "Right"
+    return name.removesuffix("Right") + "Left" if name.endswith("Right") else name
+
+
+MIRRORED = [EXPRESSIONS.index(_mirrored(name)) for name in EXPRESSIONS]
+"""For each column the one that a mirror turns it into.
+
+Of the gaze only the left eye's columns exist; both eyes turn together, so its In and Out change places.
+"""
 SMILE = [EXPRESSIONS.index("mouthSmileLeft"), EXPRESSIONS.index("mouthSmileRight")]
 FRAME_PX = 96
 WINDOW = (28, 16, 64)  # top, left and side of the face inside a frame of FRAME_PX: brows to chin, little hair
 POSE_UNIT_DEG, AGE_MIDDLE, AGE_UNIT = 30.0, 45.0, 20.0
+
+
+def flip_expression(expression: Tensor) -> Tensor:
+    """Exchange left and right of `expression` [N, 32], as a mirror does."""
+    return expression[:, MIRRORED]
 
 
 class FaceReading(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.nets.features import EXPRESSIONS, FRAME_PX, WINDOW
+from mien.nets.features import EXPRESSIONS, FRAME_PX, WINDOW, flip_expression
 from mien.training.data import Batches, PictureSet
 from mien.training.distortions import Placement, distort, place, random_placement
 
@@ -24,7 +24,6 @@ __all__ = [
     "ages_frame",
     "expression_labels",
     "faces_frame",
-    "flip_expression",
     "gender_labels",
     "pose_labels",
     "turn_pose",
@@ -42,26 +41,6 @@ class Labels(NamedTuple):
     expression: Tensor  # [F, 32] in [0,1]
     age: Tensor  # [N - F] years
     gender: Tensor  # [N - F] 0 female, 1 male
-
-
-def flip_expression(expression: Tensor) -> Tensor:
-    """Exchange left and right of `expression` [N, 32], as a mirror does.
-
-    Of the gaze only the left eye's columns exist; both eyes turn together, so its In and Out change places.
-    """
-    return expression[:, MIRRORED]
-
-
-def _mirrored(name: str) -> str:
-    if name.startswith("eyeLook"):
-        swaps = {"eyeLookInLeft": "eyeLookOutLeft", "eyeLookOutLeft": "eyeLookInLeft"}
-        return swaps.get(name, name)
-    if name.endswith("Left"):
-        return name.removesuffix("Left") + "Right"
-    return name.removesuffix("Right") + "Left" if name.endswith("Right") else name
-
-
-MIRRORED = [EXPRESSIONS.index(_mirrored(name)) for name in EXPRESSIONS]
 
 
 def turn_pose(pose_deg: Tensor, how: Placement) -> Tensor:

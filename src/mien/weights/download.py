@@ -32,6 +32,7 @@ __all__ = ["Download", "cached", "default_cache", "direct_address", "fetch", "is
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
 PAGE_BYTES = 1 << 16  # so much of a web page is read to tell what it is
+OTHER_FILE = "its sha256 is not the expected one"
 FULL_SHA256 = 64
 
 PAGES = (
@@ -243,8 +244,8 @@ def _download(wanted: Download, path: Path, on_step: Sink, attempts: int, pause_
             os.replace(part, path)
             return digest
         part.unlink()  # perhaps two halves of different files: once more from the start
-        reason = "its sha256 is not the expected one"
-    if reason.startswith("its sha256"):
+        reason = OTHER_FILE
+    if reason == OTHER_FILE:
         hint = f"it was changed or damaged on the way; {_by_hand(path)}"
         raise HashMismatchError(f"{wanted.url}: {reason}, {wanted.sha256}", hint=hint)
     raise WeightsError(f"cannot download {wanted.url}: {reason}", hint=_by_hand(path))
