@@ -347,10 +347,11 @@ def is_enough(scores: list[dict[str, float]], config: AdaptConfig) -> bool:
 
 @dataclass(frozen=True)
 class Adapted:
-    """The best snapshot of an adaptation, with its score."""
+    """The best snapshot of an adaptation, with its score and the discriminator of that time."""
 
     G: Generator
     score: Score
+    D: Discriminator
 
 
 def adapt(
@@ -416,5 +417,6 @@ def adapt(
         use_half=False,  # what was learnt is a small difference
     )
     score = best(trainer.scores, config)
-    kept = run_dir / "snapshots" / f"G-{score['kimg']:06.0f}.safetensors"
-    return Adapted(load_net(kept, type(G)), score)
+    kept = run_dir / "snapshots"
+    at = f"{score['kimg']:06.0f}.safetensors"
+    return Adapted(load_net(kept / f"G-{at}", type(G)), score, load_net(kept / f"D-{at}", Discriminator))

@@ -83,6 +83,23 @@ def test_the_discriminator_beside_the_generator_is_taken(
     assert "belongs to another generator" in caplog.text and "begins from nothing" in caplog.text
 
 
+def test_it_goes_on_to_larger_drawings_from_what_it_wrote(
+    bundle: Path, drawn_sets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, finer = tmp_path / "a" / "generator.safetensors", tmp_path / "finer.safetensors"
+    adapt(drawn_sets, tmp_path / "a", "--where", "style=comic")
+    assert read_recipe(first.with_name("discriminator-generator.safetensors")).provenance == {
+        "network": weights_digest(first)
+    }
+    caplog.clear()
+    adapt(drawn_sets, tmp_path / "b", "--from", first, "--size", "32", "--difference", "int8", "--out", finer)
+    assert "begins from nothing" not in caplog.text
+    shutil.copy(first, tmp_path / "generator.safetensors")  # the base, beside the difference
+    G = load_generator(finer)
+    assert G.img_resolution == 32 and torch.equal(sample_ws(G, [1])[:, 0], sample_ws(load_generator(first), [1])[:, 0])
+    assert "cannot grow to 24 px" in adapt(drawn_sets, tmp_path / "c", "--size", "24", code=2)
+
+
 def test_stylegan3s_whole_way(drawn_sets: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     widths = dict(channel_base=128, channel_max=8)

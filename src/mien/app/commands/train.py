@@ -109,13 +109,15 @@ def adapt(
 ) -> None:
     """Teach a generator of faces to draw, from a small set: ADA, frozen mapping, snapshots, warning signs.
 
+    Beside the weights lies their discriminator, for whoever goes on from them.
+
     Example: mien train adapt --data toons.zip --from faces-64 --outdir runs/toon
     """
     from mien.app.capabilities.networks import companion, pick_device
     from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, adapt, find_discriminator
     from mien.training.data import load_pictures
     from mien.weights.delta import check_coding, save_difference
-    from mien.weights.load import find_weights, load_generator, save_generator, weights_digest
+    from mien.weights.load import find_weights, load_generator, save_generator, save_net, weights_digest
 
     more = [] if where is None else [f"where={where}"]
     plan = run.plan("adapt", AdaptConfig, result="generator", preset=preset_of(ADAPT_PRESETS, preset), more=more)
@@ -134,6 +136,8 @@ def adapt(
             save_generator(found.G, plan.path, provenance=facts, use_half=True)
         else:
             save_difference(found.G, plan.path, base=G, base_name=network.stem, coding=difference, provenance=facts)
+        beside = {"network": weights_digest(plan.path)}  # for whoever goes on from it
+        save_net(found.D, companion(plan.path, "discriminator"), provenance=beside, use_half=True)
 
 
 @app.command()
