@@ -303,3 +303,13 @@ def test_other_networks_have_no_place() -> None:
         to_tree({"E": found})
     with pytest.raises(InputError, match=r"no place for a stylegan3\.Generator"):
         to_tree({"G_ema": Found(Recipe("stylegan3.Generator", {}), found.tensors)})
+
+
+def test_filters_of_another_length_come_back() -> None:
+    """Only what resamples holds them; the file has them nowhere else."""
+    fir = dict(resample_filter=[1, 2, 1])
+    made = networks(dict(synthesis_kwargs=dict(channel_base=128, channel_max=8, **fir)), dict(block_kwargs=fir))
+    again = read(to_tree(made)).networks
+    for role, found in made.items():
+        built = build(again[role], role).net.state_dict()
+        assert all(torch.equal(built[name], tensor) for name, tensor in found.tensors.items()), role

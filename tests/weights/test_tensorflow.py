@@ -330,6 +330,14 @@ def test_arguments_that_leave_no_trace_are_taken_from_the_file() -> None:
     assert torch.equal(built(z, noise_mode="const"), G(z, noise_mode="const"))
 
 
+def test_a_discriminators_filter_of_another_length_is_taken_from_the_file() -> None:
+    fir = {"resample_filter": [1, 2, 1]}
+    D: Any = randomised(Discriminator(0, 16, 3, channel_base=64, channel_max=8, block_kwargs=fir))
+    found = read(network(D, DISCRIMINATOR, 4, {"resample_kernel": torch.tensor([1, 2, 1])})).networks["D"]
+    img = torch.randn(2, 3, 16, 16)
+    assert torch.equal(check_same(found, D)(img), D(img))
+
+
 @pytest.mark.parametrize("c_dim", [0, 2])
 def test_stylegan_comes_back_bit_by_bit(c_dim: int) -> None:
     G = tiny1(c_dim=c_dim)

@@ -41,7 +41,7 @@ ALIAS_FREE = "stylegan3.Generator"
 FIRST_RATE, MARGIN = 16, 10  # of StyleGAN3's first layer: samples per picture, and around it on either side
 ARGUMENTS = "init_kwargs"
 LAYER = r"synthesis\.L(\d{1,3})_(\d{1,6})_(\d{1,6})\."  # number, side, feature maps
-SETTING = bool | int | float | str | tuple | type(None)
+SETTING = (bool, int, float, str, tuple, type(None))
 RESAMPLING = r"synthesis\.b(?!4\.)\d+\.((conv0|skip)\.)?resample_filter"  # other layers hold one that they do not use
 UNKNOWN = "limits of feature maps and the mapping's learning rate leave no trace in a state dict: defaults are taken"
 

@@ -139,7 +139,7 @@ def _filters(tensors: Mapping[str, Tensor], resampling: Iterable[str], others: I
     fir = next(held, usual)
     if fir.numel() > MAX_TAPS**2:
         refuse(f"its filters have {fir.numel()} taps")
-    filters = {layer: fir for layer in resampling} | {layer: usual for layer in others}
+    filters = dict.fromkeys(resampling, fir) | dict.fromkeys(others, usual)
     return {f"{layer}.resample_filter": taps.clone() for layer, taps in filters.items()}
 
 
