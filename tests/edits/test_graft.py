@@ -62,8 +62,19 @@ def test_pixels_follow_the_turn(motion: FaceMotion) -> None:
     seam = seam_of(smooth(5, num=2, side=side))
     face = carried(motion, img, values(), values(15.0, num=2), seam, contrast=0.0)
     step = round(0.05 * side)
-    middle = slice(40, 80)
-    torch.testing.assert_close(face[1, :, middle, middle], img[0, :, middle, 40 - step : 80 - step], atol=0.08, rtol=0)
+    rows, found, there = slice(56, 96), slice(52, 84), slice(52 - step, 84 - step)  # within the outline
+    torch.testing.assert_close(face[1, :, rows, found], img[0, :, rows, there], atol=0.08, rtol=0)
+
+
+def test_a_cheek_that_is_turned_away_stays_the_targets(motion: FaceMotion) -> None:
+    """A face seen from the side does not show what its crop has beyond its outline."""
+    img, target = smooth(10), smooth(11)
+    motion.modes[1] = 0  # the points stay, so that the outline alone says what is shown
+    seam = seam_of(target)
+    away, front = (carried(motion, img, values(yaw), values(), seam, contrast=0.0) for yaw in (30.0, 0.0))
+    changed = (away - front).abs().mean(1)[0] * seam.face[0, 0]
+    assert float(changed[:, :20].max()) > 0.05 or float(changed[:, 44:].max()) > 0.05
+    torch.testing.assert_close(away[:, :, 36:44, 28:36], front[:, :, 36:44, 28:36], atol=0.05, rtol=0)
 
 
 def test_detail_gets_contrast_towards_the_targets(motion: FaceMotion) -> None:

@@ -24,6 +24,11 @@ FROZEN = replace(QUICK, num_steps=1, lr=1e-9, row_lr=1e-9)  # the first move alo
 
 
 @pytest.fixture(scope="module")
+def G(make_G: Callable[..., Generator]) -> Generator:
+    return make_G(img_resolution=SIDE)
+
+
+@pytest.fixture(scope="module")
 def means(G: Generator, make_face_net: Callable[..., FaceNet]) -> SwapMeans:
     net = make_face_net(1)
     return SwapMeans(net, attribute_moves(G, net, QUICK), latent_stats(G, num=200))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,6 +24,7 @@ __all__ = ["Seam", "carried", "mean_inside"]
 STEPS_PX = 64  # at which displacements are found; they are smooth
 DETAIL_SIGMA = 0.1  # of the low-pass beyond which everything is detail, in sides of the crop
 CONTRASTS = (0.6, 1.5)  # by which detail is multiplied, least and most
+SHOWN = (1.02, 1.16)  # a face is sure to be seen within this part of its outline, and nothing of it beyond this
 
 
 def mean_inside(values: Tensor, mask: Tensor) -> Tensor:
@@ -83,7 +85,8 @@ def carried(
 ) -> Tensor:
     """Take the pixels of one face where pose and expression of N targets have them, [N, 3, S, S].
 
-    Between lips that the targets have open, their own mouths are left; they are the only ones that are known.
+    What the face's picture does not show stays the targets', in its light: mouths that they have open, and cheeks that
+    it turns away.
 
     Args:
         motion: how points of a face move.
@@ -95,8 +98,12 @@ def carried(
     """
     side, num = seam.target.shape[-1], len(values)
     points, moved = (motion(read[:, :3], read[:, 3:]) for read in (from_values.expand(num, -1), values))
-    face = carry(img.expand(num, -1, -1, -1), displacement(points, moved, STEPS_PX), side)
-    (low, detail, own), (_, _, theirs) = _parted(face, seam.face), _parted(seam.target, seam.face)
+    steps = displacement(points, moved, STEPS_PX)
+    face = carry(img.expand(num, -1, -1, -1), steps, side)
+    outline = face_mask(img.shape[-1], from_values[:, 0], inner=SHOWN[0], outer=SHOWN[1])
+    shown = carry(outline.expand(num, -1, -1, -1), steps, side).clamp(0, 1)
+    known = seam.face * shown
+    (low, detail, own), (_, _, theirs) = _parted(face, known), _parted(seam.target, known)
     face = low + (theirs / own).pow(contrast).clamp(*CONTRASTS) * detail
-    mouth = seam.target + low_pass(face, seam.face, seam.sigma) - seam.colour  # `compose` takes the difference back
-    return face.lerp(mouth, inner_mouth(moved, side))
+    lit = seam.target + low_pass(face, known, seam.sigma) - low_pass(seam.target, known, seam.sigma)
+    return face.lerp(lit, torch.maximum(inner_mouth(moved, side), 1 - shown))

@@ -336,7 +336,7 @@ def swap(
     _check(G, source_img=source_img, target_img=target_img)
     if len(sources) != len(source_img) or len(targets) != len(target_img):
         raise InputError("a code is needed for every picture of source and target")
-    small = resize(target_img, G.img_resolution).clamp(-1, 1)
+    small = resize(target_img, G.img_resolution)
     motion = means.motion if config.use_pixels else None
     with torch.no_grad():
         identity = F.normalize(means.identity(source_img).mean(0, keepdim=True), dim=1)
