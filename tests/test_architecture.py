@@ -20,7 +20,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCES = sorted((REPOSITORY / "src" / "mien").rglob("*.py"))
 FROZEN = REPOSITORY / "tests" / "data" / "public_names.json"
 BEHIND_DOORS = {f"mien.app.bot.{name}": "aiogram" for name in ("service", "api", "courier", "poll", "talk")}
-BEHIND_DOORS |= {"mien.app.web.api": "gradio", "mien.app.web.page": "gradio"}
+BEHIND_DOORS |= {f"mien.app.web.{name}": "gradio" for name in ("api", "page", "parts")}
+BEHIND_DOORS |= {f"mien.app.web.tabs.{name}": "gradio" for name in ("face", "drawing", "people", "more")}
 EXTRAS = (
     "accelerate",
     "aiogram",
@@ -35,6 +36,7 @@ EXTRAS = (
     "psycopg",
     "ray",
     "redis",
+    "sklearn",
     "sqlalchemy",
     "tensorboard",
 )
