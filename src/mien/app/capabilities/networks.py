@@ -120,8 +120,10 @@ class Networks:
 
     @cached_property
     def motion(self) -> FaceMotion | None:
-        """How points of faces move, or None where the studio was made without a face network to read them."""
-        return None if self._face_net is None else load_net(FACE_MOTION, FaceMotion).to(self.device)
+        """How points of faces move, or None where it is not there, or no face network to read poses."""
+        if self._face_net is None or FACE_MOTION not in bundled_names():
+            return None
+        return load_net(FACE_MOTION, FaceMotion).to(self.device)
 
     @cached_property
     def encoder(self) -> Encoder | None:
