@@ -1,9 +1,10 @@
-"""Leave out the examples of modules whose door is not installed; `web` is no part of `all`."""
+"""Leave out the examples of modules whose door is not installed."""
 
 from importlib.util import find_spec
 
+TABS = [f"tabs/{name}" for name in ("face", "drawing", "people", "more")]
 BEHIND = {
-    "gradio": ["web/api", "web/page"],
+    "gradio": [f"web/{n}" for n in ("api", "page", "parts", *TABS)],
     "aiogram": [f"bot/{n}" for n in ("service", "api", "courier", "poll", "talk")],
 }
 
