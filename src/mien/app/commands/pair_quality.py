@@ -253,10 +253,10 @@ def score(
         for one in scored
         for key, value, group in zip(one.keys, map(float, one.scores), one.groups.tolist(), strict=True)
     ]
+    lines.sort(key=lambda line: (-line[2], line[0]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["key", "split", "quality", *GROUPS])
-    writer.writerows(sorted(lines, key=lambda line: (-line[2], line[0])))
+    writer.writerows([["key", "split", "quality", *GROUPS], *lines])
     write_text(text.getvalue(), out)
     typer.echo(out)
 
