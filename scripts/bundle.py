@@ -1,4 +1,4 @@
-"""Make the networks of mien: detector, faces, generator, encoder, directions, drawn, painted, grown, and a student.
+"""Make the networks of mien: detector, faces, generator, encoder, directions, drawn, painted, grown, cartoon, student.
 
     python scripts/bundle.py --data ../shared/data --runs runs                    # whatever is not up to date
     python scripts/bundle.py --data ../shared/data --runs runs --plan             # say what that is, and where
@@ -11,8 +11,8 @@ networks; so better data, a GPU, or a better early stage re-make what hangs on t
 killed goes on by the same command: its state lies in RUNS/<stage>-<hash>, where the hash is of all that may not change
 while a run goes on, so that another generator begins another run of its encoder. A folder RUNS/<stage> without a hash
 is gone on with where its state says that it was begun with the same. The numbers of a stage are written into its card,
-between the marks. The student, which draws photos as the last of them does, is measured (bench/student.py) and stays in
-RUNS: its teacher's likenesses are not good enough to ship it.
+between the marks. What draws photos is the cartoon's network; the student, which learns from pairs of the generators,
+is measured beside it (bench/student.py) and stays in RUNS: its teacher's likenesses are not good enough to ship it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ from mien.metrics import psnr, ssim
 from mien.nets.discriminator import Discriminator
 from mien.nets.encoder import Encoder, look
 from mien.nets.features import FaceNet
+from mien.nets.student import Student
 from mien.report import Sink, ignore
 from mien.training.adapt import ADAPT_PRESETS, AdaptConfig, adapt, find_discriminator
+from mien.training.cartoon import CartoonConfig, cartoon
 from mien.training.data import PictureSet, load_pictures, source_digest, split_people
 from mien.training.detector import DetectorConfig
 from mien.training.detector import train as train_detector
@@ -76,7 +78,7 @@ DATA = {
     "scenes250": "Labeled Faces in the Wild, whole photos (scenes250)",
     "toons128": "machine-made drawings of DualStyleGAN's overview sheets, S-Lab licence, non-commercial (toons128)",
 }
-STAGES = ("detector", "faces", "generator", "encoder", "directions", "drawn", "painted", "grown", "student")
+STAGES = ("detector", "faces", "generator", "encoder", "directions", "drawn", "painted", "grown", "cartoon", "student")
 HOW = ("precision", "use_compile", "save_steps", "save_kimg", "snapshot_kimg", "evaluate_kimg", "evaluate_pictures")
 """Settings that say how a network is made and not what it becomes; another one makes no file stale."""
 
@@ -207,6 +209,7 @@ def settings(generator: str) -> dict[str, Any]:
             patience=0,
         ),
         "painted": replace(ADAPT_PRESETS["drawing"], where="style=impasto,fantasy"),
+        "cartoon": CartoonConfig(where="style=illustration,comic"),
         "student": StudentConfig(kimg=12.0, precision="bf16", identity_weight=2.0, save_kimg=2.0),
     }
 
@@ -312,7 +315,18 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
         save_net(made, student, provenance=facts, use_half=True)
         return {name: value for name, value in last_scores(run_dir, "val_l1").items() if name.startswith("val_")}
 
-    student = chain.runs / f"toon-{chain.drawn_px}.safetensors"
+    def make_cartoon(config: CartoonConfig, run_dir: Path, facts: dict[str, Any]) -> dict[str, float]:
+        people, held = chain.pictures(chain.drawn_px)
+        drawings = load_pictures(toons, size_px=chain.drawn_px, cache=chain.runs / "cache")
+        known: dict[str, Any] = dict(face_net=chain.face_net(), held=held, device=chain.device)
+        net = cartoon(config, people, drawings, run_dir, chain.on_step, **known)
+        num_drawings = read_options(run_dir)["drawings"]
+        facts |= of_run(run_dir, kimg=config.kimg, img_resolution=chain.drawn_px, drawings=num_drawings)
+        save_net(net, drawing, provenance=facts, use_half=True)
+        return measure_cartoon(net, chain.face_net(), held)
+
+    drawing = chain.bundle / f"toon-{chain.drawn_px}.safetensors"
+    student = chain.runs / f"student-{chain.drawn_px}.safetensors"
     drawn, painted = adapted("drawn"), adapted("painted")
     grown = Stage(
         "grown",
@@ -344,6 +358,7 @@ def stages(chain: Chain, configs: Mapping[str, Any]) -> list[Stage]:
         drawn,
         painted,
         grown,
+        Stage("cartoon", drawing, [faces, toons], [face_net], configs["cartoon"], make_cartoon),
         Stage(
             "student",
             student,
@@ -411,6 +426,21 @@ def measure_encoder(studio: Studio, E: Encoder, face_net: FaceNet, held_out: Pic
         for values, new in zip(found.values(), (psnr(render, img), ssim(render, img), same), strict=True):
             values.append(new)
     return {name: float(torch.cat(values).median()) for name, values in found.items()}
+
+
+@torch.no_grad()
+def measure_cartoon(net: Student, face_net: FaceNet, held_out: PictureSet) -> dict[str, float]:
+    """How drawings of people held out are still they, by our own face network; and the light that lines have taken."""
+    same, darker = list[torch.Tensor](), list[torch.Tensor]()
+    for pixels in held_out.pixels.split(32):
+        img = pixels.to(next(net.parameters()).device).float() / 127.5 - 1
+        drawn = net(img).clamp(-1, 1)
+        same.append(1 - identity_distance(face_net(drawn).identity, face_net(img).identity))
+        darker.append((img - drawn).mean((1, 2, 3)))
+    return {
+        "identity (our face network)": float(torch.cat(same).median()),
+        "mean light lost, of 2": float(torch.cat(darker).mean()),
+    }
 
 
 def direction_numbers(found: DirectionSet) -> dict[str, float]:

@@ -25,7 +25,7 @@ DRAWING_NETS = ("student.Student", "pix2pix.UnetGenerator", "animegan.AnimeGener
 SIDE_PX = {"pix2pix.UnetGenerator": 256, "animegan.AnimeGenerator": 512}  # of faces, where a file does not say
 FREE_NETS = ("student.Student", "animegan.AnimeGenerator")
 PSI = 0.8  # of the codes that an adapted generator draws
-HINT = "give a network of `mien train pix2pix`, or a generator of `mien train adapt`"
+HINT = "give a network of `mien train cartoon` or `pix2pix`, or a generator of `mien train adapt`"
 
 
 def drawing_side(path: Path) -> int | None:
@@ -44,8 +44,12 @@ def drawing_side(path: Path) -> int | None:
 
 
 def bundled_styles() -> list[str]:
-    """Return the names of the networks in the package that draw faces; doors offer these and no files."""
-    return [name for name in bundled_names() if _base_of(name) or read_recipe(find_weights(name)).net in DRAWING_NETS]
+    """Return the names of the networks in the package that draw faces, those that draw at once first.
+
+    Doors offer these and no files.
+    """
+    at_once = [name for name in bundled_names() if read_recipe(find_weights(name)).net in DRAWING_NETS]
+    return at_once + [name for name in bundled_names() if _base_of(name)]
 
 
 def adapted_styles() -> list[str]:

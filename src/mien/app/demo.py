@@ -16,13 +16,16 @@ from PIL.Image import Image
 
 from mien import __version__
 from mien.app.figures.figure import PAPER, Section, Tile, draw_face, figure
+from mien.app.settings import DEFAULT_STYLE
 from mien.app.studio import Studio
 from mien.atomic import write_text
+from mien.edits.toonify import ToonConfig
 from mien.faces.align import align
 from mien.faces.detect import Face
 from mien.images import grid, save_png
 from mien.inversion.code import Inversion, save_inversion
 from mien.report import Sink, Step, ignore
+from mien.weights.load import bundled_names
 
 __all__ = ["demo_photo", "run_demo"]
 
@@ -32,7 +35,7 @@ PEOPLE = tuple(range(1, 21))
 SWEPT = {"smile": (2, 9), "age": (6, 8), "yaw": (11, 4)}  # direction => seeds of the people who show it
 MIXED = ((3, 7, 12), (1, 2, 4, 8, 9, 10, 15, 17, 18))  # seeds of the shapes, seeds of the styles
 PSI = 0.5
-STAGES = 6
+STAGES = 7
 
 
 def demo_photo() -> Image:
@@ -84,6 +87,7 @@ class _Shown:
     edits: Sequence[tuple[str, float]]
     codes: Sequence[Inversion]
     pasted: Sequence[Image]
+    drawn: Mapping[str, Image]
     people: Sequence[Image]
     sweeps: Mapping[str, Sequence[Image]]
     layers: Sequence[int]  # that the style table mixes
@@ -115,6 +119,13 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
         pasted = [studio.paste(photo, crop, edited, code) for edited in codes]
         for (name, strength), image in zip(edits, pasted, strict=True):
             save_png(image, outdir / _file(name, strength))
+    drawn: dict[str, Image] = {}
+    if DEFAULT_STYLE in bundled_names():
+        with clock.stage("draw"):
+            artist = studio.artist(DEFAULT_STYLE)
+            for name, is_whole in (("face", False), ("whole picture", True)):
+                drawn[name] = studio.toonify(photo, artist, ToonConfig(is_whole=is_whole), source="photo.png")
+                save_png(drawn[name], outdir / f"photo_drawn_{name.split()[0]}.png")
     with clock.stage("invent people"):
         people = studio.generate(PEOPLE, psi=PSI)
         save_png(grid(people, columns=10), outdir / "people.png")
@@ -129,7 +140,7 @@ def run_demo(studio: Studio, outdir: Path, on_step: Sink = ignore) -> dict[str, 
         save_png(grid([image for row in table for image in row], columns=len(table[0])), outdir / "people_mixed.png")
         table[0][0] = PIL.Image.new("RGB", table[0][0].size, PAPER)
 
-    shown = _Shown(photo, faces, large, code, edits, codes, pasted, people, sweeps, layers, table)
+    shown = _Shown(photo, faces, large, code, edits, codes, pasted, drawn, people, sweeps, layers, table)
     text = f"mien {__version__} with {studio.network.stem}, {studio.G.img_resolution} px, everything on this machine"
     save_png(figure("From a photo to an edited photo", text, _sections(studio, shown)), outdir / "overview.png")
     report = _report(studio, shown, clock)
@@ -160,6 +171,7 @@ def _sections(studio: Studio, shown: _Shown) -> list[Section]:
             [[Tile(shown.photo, "the photo"), *pasted]],
             290,
         ),
+        *_drawn_section(shown),
         Section(
             "People who do not exist",
             f"Seeds {PEOPLE[0]} to {PEOPLE[-1]}, truncation {PSI}.",
@@ -174,6 +186,13 @@ def _sections(studio: Studio, shown: _Shown) -> list[Section]:
             139,
         ),
     ]
+
+
+def _drawn_section(shown: _Shown) -> list[Section]:
+    if not shown.drawn:
+        return []
+    tiles = [Tile(image, f"the {name}") for name, image in shown.drawn.items()]
+    return [Section("Drawn", f"In one pass, by {DEFAULT_STYLE}.", [[Tile(shown.photo, "the photo"), *tiles]], 290)]
 
 
 def _direction_section(sweeps: Mapping[str, Sequence[Image]]) -> list[Section]:
@@ -205,6 +224,7 @@ def _report(studio: Studio, shown: _Shown, clock: _Clock) -> dict[str, object]:
         "faces": len(shown.faces),
         "edits": [{"name": n, "strength": s, "file": _file(n, s)} for n, s in shown.edits],
         "sweeps": {name: {"strengths": STRENGTHS, "file": f"people_{name}.png"} for name in shown.sweeps},
+        "drawn": sorted(shown.drawn),
         "mixed_layers": list(shown.layers),
         "losses": shown.code.losses,
         "times_s": clock.times_s | {"all": round(sum(clock.times_s.values()), 2)},

@@ -22,6 +22,7 @@ from mien.nets.precision import PRECISIONS
 
 __all__ = [
     "DEFAULT_NETWORK",
+    "DEFAULT_STYLE",
     "DETECTOR",
     "DEVICES",
     "FACE_MOTION",
@@ -41,6 +42,9 @@ __all__ = [
 
 DEFAULT_NETWORK = "faces-64"
 """The generator that is used when none is named."""
+
+DEFAULT_STYLE = "toon-128"
+"""Who draws when nobody is named."""
 
 DETECTOR, FACE_NET, FACE_MOTION = "detector", "face-features", "face-motion"
 """Names of the bundled networks that find and read faces."""

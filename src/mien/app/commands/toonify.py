@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.app.options import Aligned, Device, FaceIdx, Network, Outdir, Precision
-from mien.app.settings import DEFAULT_NETWORK
+from mien.app.settings import DEFAULT_NETWORK, DEFAULT_STYLE
 from mien.app.terminal.items import check_out, check_outdir, check_stems, for_each
 from mien.app.terminal.screen import Bars
 from mien.errors import InputError
@@ -50,10 +50,10 @@ def toonify(
     photos: Annotated[
         list[Path], typer.Argument(help="Photos, folders of them, or clips.", metavar="PHOTO...", show_default=False)
     ],
+    outdir: Outdir,
     style: Annotated[
         str, typer.Option("--style", help="Who draws: name or file of a translator, or of an adapted generator.")
-    ],
-    outdir: Outdir,
+    ] = DEFAULT_STYLE,
     strength: Annotated[float, typer.Option("--strength", min=0, max=1, help="0 the photo, 1 the drawing.")] = 1.0,
     crop: Annotated[bool, typer.Option("--crop", help="Write each drawn face alone, <stem>_<i>.png.")] = False,
     whole: Annotated[bool, typer.Option("--whole-picture", help="Draw what surrounds the faces, too.")] = False,
@@ -65,7 +65,7 @@ def toonify(
 ) -> None:
     """Draw every face of a photo in one pass and put it back: <stem>.png; of a clip, <stem>.mp4.
 
-    Example: mien toonify group.jpg --style runs/toon/student.safetensors --outdir drawn
+    Example: mien toonify group.jpg --whole-picture --outdir drawn
     """
     from mien.app.studio import Studio
     from mien.edits.toonify import ToonConfig

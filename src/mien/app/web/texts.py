@@ -237,9 +237,9 @@ DIRECTIONS: Mapping[str, tuple[str, str]] = {
     "hair_long": ("Long hair", "Длинные волосы"),
 }
 STYLES: Mapping[str, tuple[str, str]] = {
-    "drawn-64": ("Comic", "Комикс"),
-    "drawn-128": ("Comic, finer", "Комикс, тоньше"),
-    "toon-128": ("Sketch at once", "Мгновенный набросок"),
+    "toon-128": ("Comic", "Комикс"),
+    "drawn-64": ("Drawn anew", "Рисунок заново"),
+    "drawn-128": ("Drawn anew, finer", "Рисунок заново, тоньше"),
     "painted-64": ("Painting", "Живопись"),
 }
 
@@ -266,7 +266,7 @@ def direction_name(lang: str, name: str) -> str:
 def style_name(lang: str, name: str) -> str:
     """Return what a drawing network is called on the page; one that has no name there keeps its own.
 
-    >>> style_name("ru", "drawn-64"), style_name("en", "ink_student")
+    >>> style_name("ru", "toon-128"), style_name("en", "ink_student")
     ('Комикс', 'Ink student')
     """
     own = name.replace("_", " ").replace("-", " ").capitalize()
