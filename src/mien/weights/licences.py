@@ -140,12 +140,14 @@ def used_by(report: Path, *, cache: Path | None = None) -> list[Used]:
     Raises:
         InputError: there is no such report, or it mentions no weights.
     """
+    hint = "give a report.json, an options.json or its folder; of pictures alone, the weights that made them"
     inside = (report / name for name in ("report.json", "options.json"))
     path = next((file for file in inside if file.is_file()), report)
+    if path.is_dir():
+        raise InputError(f"{path} holds no report.json and no options.json", hint=hint)
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as err:
-        hint = "give a report.json, an options.json or its folder"
         raise InputError(f"cannot read {path}: {err}"[:300], hint=hint) from err
     used: dict[str, Used] = {}
     for name, claim in _claims(tree):
