@@ -89,5 +89,5 @@ def test_reports_without_weights_and_other_files_are_refused(tmp_path: Path) -> 
         used_by(tmp_path / "bad.json")
     with pytest.raises(InputError, match="cannot read"):
         used_by(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="holds no report.json and no options.json"):
+    with pytest.raises(InputError, match=r"holds no report\.json and no options\.json"):
         used_by(tmp_path)
