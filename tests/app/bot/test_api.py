@@ -213,7 +213,15 @@ from mien.app.bot import courier, service, talk
 courier.CARRY_S = 3.0
 from mien.app.settings import load_settings
 talk.admit = lambda data, **_: []
-worst = {"wall_s": 0.0, "own_s": 0.0, "cpu_s": 0.0}
+worst = {"wall_s": 0.0, "own_s": 0.0, "cpu_s": 0.0, "step_s": 0.0, "step": ""}
+real = asyncio.Handle._run
+def measured(handle):
+    before, name = time.thread_time(), repr(handle)
+    real(handle)
+    if is_watching and (took := time.thread_time() - before) > worst["step_s"]:
+        worst["step_s"], worst["step"] = took, name[:200]
+asyncio.Handle._run = measured
+is_watching = False
 def delayed_s():
     try:
         with open("/proc/thread-self/schedstat") as file:
@@ -221,6 +229,8 @@ def delayed_s():
     except OSError:
         return 0.0
 async def watch():
+    global is_watching
+    is_watching = True
     while True:
         at, cpu, delayed = time.monotonic(), time.thread_time(), delayed_s()
         await asyncio.sleep(0.005)
@@ -292,11 +302,12 @@ def listening(bot: subprocess.Popen[str], telegram: Telegram, known: int = 0) ->
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_users_at_once(telegram: Telegram, settings: Settings, queue: Queue) -> None:
-    """Each is answered within a second (p95), gets one picture, and the loop never computes for 50 ms.
+    """Each is answered within a second (p95), gets one picture, and no step of the loop computes for 50 ms.
 
-    Other programs of the machine are not its fault: what its loop, or Telegram's, has waited for a processor while
-    the hundred came is allowed on top of the second, and a stall is what the loop's own thread has computed. Told are
-    `wall`, `own` (less the waiting for a processor; the waiting for other threads of the bot counts) and `cpu`.
+    Other programs of the machine are not its fault: what its loop, or Telegram's, has waited for a processor while the
+    hundred came is allowed on top of the second, and a stall is what one step of the loop has computed. Told are also the
+    longest turns of the loop, by the wall, `own` (less the waiting for a processor) and `cpu`: while others have the
+    machine, more steps gather for one turn.
     """
     users = range(1000, 1100)
     bot = start(settings)
@@ -325,7 +336,7 @@ def test_a_hundred_users_at_once(telegram: Telegram, settings: Settings, queue: 
     print(told)
     assert bot.returncode == 0 and TOKEN not in out + err
     assert all(len(telegram.of_bot(user)) == 1 for user in users)
-    assert waits[94] < 1.0 + others_s and worst["cpu_s"] < 0.05, told
+    assert waits[94] < 1.0 + others_s and worst["step_s"] < 0.05, told
 
 
 @pytest.mark.slow

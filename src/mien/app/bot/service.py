@@ -7,6 +7,7 @@ next bot brings their results.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -54,7 +55,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """
     from mien.app.jobs.requests import check
 
-    await asyncio.to_thread(drawings)  # reads files, and should not do so when somebody waits
+    await asyncio.to_thread(_warm)
     blocked = load_block_list(settings.trust.block_list)
     queue = await asyncio.to_thread(open_queue, settings.jobs)
     bot = open_bot(settings.bot)
@@ -76,6 +77,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 await asyncio.wait_for(courier.drain(), settings.bot.drain_s)
     finally:
         await bot.session.close()
+
+
+def _warm() -> None:
+    """Read and import now what would keep somebody waiting later, and let the collector of garbage pass it over."""
+    drawings()
+    gc.collect()
+    gc.freeze()
 
 
 async def _introduce(bot: Bot) -> None:
