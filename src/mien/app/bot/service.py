@@ -55,7 +55,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """
     from mien.app.jobs.requests import check
 
-    await asyncio.to_thread(_warm)
+    await asyncio.to_thread(drawings)  # reads files, and should not do so when somebody waits
     blocked = load_block_list(settings.trust.block_list)
     queue = await asyncio.to_thread(open_queue, settings.jobs)
     bot = open_bot(settings.bot)
@@ -77,13 +77,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 await asyncio.wait_for(courier.drain(), settings.bot.drain_s)
     finally:
         await bot.session.close()
-
-
-def _warm() -> None:
-    """Read and import now what would keep somebody waiting later, and let the collector of garbage pass it over."""
-    drawings()
-    gc.collect()
-    gc.freeze()
 
 
 async def _introduce(bot: Bot) -> None:
@@ -156,10 +149,18 @@ async def _listen(
         await runner.cleanup()
 
 
+def _warm() -> None:
+    """Import what is heavy, and let the collector of garbage pass it over: on the loop it would look at all of it."""
+    drawings()
+    gc.collect()
+    gc.freeze()
+
+
 async def _serve_until_signal(settings: Settings) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for kind in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(kind, stop.set)
+    await asyncio.to_thread(_warm)
     await serve(settings, stop)
 
 
