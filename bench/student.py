@@ -210,7 +210,8 @@ def main() -> None:
     print(f"{len(photo)} people, {side} px\n\n| | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
     for name, row in rows.items():
         print(f"| {name} | " + " | ".join(f"{row[key]:.3g}" if key in row else "" for key in names) + " |")
-    print("\n".join([*speeds(student, photo[: CALIBRATED + 32], face_net), ten_faces(studio, args.student, photo)]))
+    for_exports = torch.cat([gallery[:CALIBRATED], photo[:32]])
+    print("\n".join([*speeds(student, for_exports, face_net), ten_faces(studio, args.student, photo)]))
     labels = ["photo", "teacher", *draws]
     pictures = [to_pil(resize(img, 128).clamp(-1, 1)) for img in tiles]
     save_png(
