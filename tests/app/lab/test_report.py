@@ -193,7 +193,8 @@ def test_every_figure_and_number_is_there_and_nothing_is_done_twice(
 @pytest.mark.slow
 def test_other_settings_are_made_anew(bundle: Path, pair: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    run(pair, "--out", out, *QUICK)
+    code, said = run(pair, "--out", out, *QUICK)
+    assert code == 0, said
     kept = (out / "facespace.safetensors").stat().st_mtime_ns
     assert run(pair, "--out", out, *QUICK, "--seed", "3")[0] == 0
     assert (out / "facespace.safetensors").stat().st_mtime_ns > kept

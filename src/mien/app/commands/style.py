@@ -11,7 +11,7 @@ import typer
 
 from mien.app.options import ENGINE, FINDING, Engine, FaceIdx, Finding
 from mien.app.recipes import keep
-from mien.app.subjects import SEED, Scene
+from mien.app.subjects import SEED, Scene, Subjects
 from mien.app.terminal.items import Failures, check_network, check_out, check_outdir
 from mien.app.terminal.screen import Bars, note
 from mien.app.terminal.spread import spread
@@ -153,6 +153,17 @@ def _other_generator(studio: Studio, by: str, *, force: bool) -> Generator:
     return other
 
 
+def _check_use(
+    styles: list[str] | None, by: str | None, out: Path | None, outdir: Path | None, *, recipes: bool
+) -> None:
+    if not styles and by is None:
+        raise InputError("no style", hint="name pictures, codes or seed:N after the photo, or a generator by --by")
+    if out is None and outdir is None:
+        raise InputError("nothing to write", hint="give --out TABLE.png, --outdir FOLDER, or both")
+    if recipes and (outdir is None or by is not None):
+        raise InputError("--recipes needs --outdir, and styles without --by", hint="a recipe names one generator")
+
+
 @app.command()
 @spread
 def style(
@@ -194,14 +205,7 @@ def style(
 
     Example: mien style portrait.jpg painting.jpg seed:5 seed:8 --layers 9- --psi 0.1 --out styles.png
     """
-    from mien.app.operations import Style, person_of
-
-    if not styles and by is None:
-        raise InputError("no style", hint="name pictures, codes or seed:N after the photo, or a generator by --by")
-    if out is None and outdir is None:
-        raise InputError("nothing to write", hint="give --out TABLE.png, --outdir FOLDER, or both")
-    if recipes and (outdir is None or by is not None):
-        raise InputError("--recipes needs --outdir, and styles without --by", hint="a recipe names one generator")
+    _check_use(styles, by, out, outdir, recipes=recipes)
     sources = _photos_in([photo, *(more or [])])
     names, style_names = names_of(sources), names_of(styles or [])
     inputs = [Path(text) for text in (*sources, *(styles or []))]
@@ -220,25 +224,42 @@ def style(
         subjects = finding.subjects(studio, bars)
         codes = [(name, subjects.code(text)) for name, text in zip(style_names, styles or [], strict=True)]
         looks = looks_of(studio, codes, other, mixing, force=force)
-        for name, code in codes if recipes else []:
-            assert outdir is not None
-            rows = tuple(mixing.rows)
-            done = Style(person=person_of(studio, code), rows=rows, psi=mixing.psi, keep_colour=mixing.keep_colour)
-            keep(subjects, [done], outdir / f"{name}.json", face=face)
+        if recipes and outdir is not None:
+            _write_recipes(subjects, codes, mixing, outdir, face=face)
         for name, source in zip(names, sources, strict=True):
             with failures.keep(source):
                 people.append((name, subjects.scene(source, face)))
-        for name, scene in people if outdir is not None else []:
-            assert outdir is not None
-            for look in looks:
-                path = outdir / f"{name}-{look.name.replace(' ', '-')}.png"
-                check_out(path, inputs)
-                _save(subjects.redraw(scene, look.draw), path)
+        if outdir is not None:
+            _write_photos(subjects, people, looks, outdir, inputs)
     if out is not None and people:
         _save(table(studio, people, looks), out)
     if not people:
         note("nobody could be drawn")
     failures.finish(len(sources))
+
+
+def _write_recipes(
+    subjects: Subjects, codes: list[tuple[str, Inversion]], mixing: Mixing, outdir: Path, *, face: int | None
+) -> None:
+    """Write <style>.json for each style."""
+    from mien.app.operations import Style, person_of
+
+    rows = tuple(mixing.rows)
+    for name, code in codes:
+        person = person_of(subjects.studio, code)
+        done = Style(person=person, rows=rows, psi=mixing.psi, keep_colour=mixing.keep_colour)
+        keep(subjects, [done], outdir / f"{name}.json", face=face)
+
+
+def _write_photos(
+    subjects: Subjects, people: list[tuple[str, Scene]], looks: Sequence[Look], outdir: Path, inputs: Sequence[Path]
+) -> None:
+    """Write <photo>-<style>.png for each person in each style."""
+    for name, scene in people:
+        for look in looks:
+            path = outdir / f"{name}-{look.name.replace(' ', '-')}.png"
+            check_out(path, inputs)
+            _save(subjects.redraw(scene, look.draw), path)
 
 
 def _save(image: Image, path: Path) -> None:
