@@ -306,8 +306,8 @@ def test_a_hundred_users_at_once(telegram: Telegram, settings: Settings, queue: 
 
     Other programs of the machine are not its fault: what its loop, or Telegram's, has waited for a processor while the
     hundred came is allowed on top of the second, and a stall is what one step of the loop has computed. Told are also
-    the longest turns of the loop, by the wall, `own` (less the waiting for a processor) and `cpu`: while others have the
-    machine, more steps gather for one turn.
+    the longest turns of the loop, by the wall, `own` (less the waiting for a processor) and `cpu`: while others have a
+    processor, more steps gather for one turn.
     """
     users = range(1000, 1100)
     bot = start(settings)
