@@ -56,9 +56,9 @@ def build(acts: Acts, *, keep_s: float) -> gr.Blocks:
                 )
                 parts["live"] = gr.HTML(elem_id="live")
                 binders = []
-                with gr.Tabs(visible=False, elem_id="tools") as parts["tools"]:
+                with gr.Tabs(visible=False, elem_id="tools", overflow_behavior="wrap") as parts["tools"]:
                     for key, draw in GROUPS.items():
-                        with gr.Tab(say(f"group_{key}"), elem_id=f"group-{key}"), gr.Tabs():
+                        with gr.Tab(say(f"group_{key}"), elem_id=f"group-{key}"), gr.Tabs(overflow_behavior="wrap"):
                             binders.append(draw(parts))
         _foot(parts, keep_s)
         token = gr.Textbox(visible=False)
