@@ -236,17 +236,9 @@ def train(
         device=torch.device(device),
         on_step=on_step,
     )
+    sizes = dict(batch_size=config.batch_size, size_px=config.size_px, num_drawings=config.num_drawings)
     dense, sparse = (
-        Mosaics(
-            pictures,
-            table,
-            batch_size=config.batch_size,
-            size_px=config.size_px,
-            negative_share=share,
-            num_drawings=config.num_drawings,
-            seed=config.seed,
-        )
-        for share in config.negative_shares
+        Mosaics(pictures, table, negative_share=share, seed=config.seed, **sizes) for share in config.negative_shares
     )
     write_options(config, run_dir, run.origin, {"pictures": len(pictures)})
     at = cells(config.size_px, config.size_px, device=run.device)

@@ -103,23 +103,11 @@ class GanConfig:
             raise InputError("an autoencoder start needs an encoder", hint="set encoder_share, for example 0.5")
         require_least(self, 2, "batch_size", "evaluate_pictures")
         require_least(self, 1, "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "encoder_hidden")
-        require_above(
-            self,
-            0,
-            "kimg",
-            "lr",
-            "discriminator_lr",
-            "encoder_lr",
-            "critic_lr",
-            "r1_interval",
-            "pl_interval",
-            "ema_kimg",
-            "ema_rampup",
-        )
-        require_above(self, 0, "save_kimg", "snapshot_kimg")
-        weights = ("reconstruction_weight", "perceptual_weight", "moments_weight", "offsets_weight")
-        require_least(self, 0, "latent_weight", "critic_weight")
-        require_least(self, 0, "seed", "autoencoder_kimg", "r1_gamma", "pl_weight", "evaluate_kimg", *weights)
+        require_above(self, 0, "kimg", "lr", "discriminator_lr", "encoder_lr", "critic_lr")
+        require_above(self, 0, "r1_interval", "pl_interval", "ema_kimg", "ema_rampup", "save_kimg", "snapshot_kimg")
+        require_least(self, 0, "seed", "autoencoder_kimg", "r1_gamma", "pl_weight", "evaluate_kimg")
+        require_least(self, 0, "reconstruction_weight", "perceptual_weight", "critic_weight")
+        require_least(self, 0, "moments_weight", "offsets_weight", "latent_weight")
         require_share(self, "style_mixing_prob", "ada_target")
 
     def fixed(self) -> dict[str, Any]:
@@ -397,10 +385,9 @@ class GanTrainer:
                 loss = loss + config.moments_weight * drift + config.offsets_weight * offsets
             loss.backward()
         if num_coded:
-            drawn = slice(0, len(real) - num_coded)
-            error = (
-                (self.encode_pictures(img[drawn].detach()).mean(dim=1) - ws[drawn].detach().mean(dim=1)).square().mean()
-            )
+            num_drawn = len(real) - num_coded
+            found, known = self.encode_pictures(img[:num_drawn].detach()), ws[:num_drawn].detach()
+            error = (found.mean(dim=1) - known.mean(dim=1)).square().mean()
             self.scalars["loss/latent"] = error.detach()
             (config.latent_weight * error).backward()
         self._update(self.opt_G, self.opt_E)
