@@ -3,8 +3,8 @@
 The features are standardised, cut off at a few deviations, and those of the face network, hundreds that say much the
 same, are scaled down beside the signals. Signals come squared too: of a likeness there can be too little (another
 person's drawing) and too much (it still is the photo). The penalty is chosen by folds, and the verdicts of those same
-folds calibrate (a logistic curve over the judge's own scale). Folds go by key: a seed is in one fold, whatever was drawn
-of it.
+folds calibrate (a logistic curve over the judge's own scale). Folds go by key: a seed is in one fold, whatever was
+drawn of it.
 
 scikit-learn fits; what it finds is a table of numbers, which is saved as safetensors and used without it.
 
