@@ -1,6 +1,6 @@
-"""What the bot must still know after it was killed: which updates it has answered, which messages it has sent for those
-that it had not, and which photos made an album.
+"""What the bot must still know after it was killed.
 
+Which updates it has answered, which messages it has sent for those that it had not, and which photos made an album.
 They lie in the queue's store, as three small facts; photos are named by Telegram's file ids, and forgotten in a day.
 """
 
