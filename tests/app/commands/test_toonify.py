@@ -16,6 +16,7 @@ from mien.app.studio import Studio
 from mien.edits.toonify import ToonConfig
 from mien.nets.pix2pix import UnetGenerator
 from mien.nets.student import Student
+from mien.video import clip_frames, save_mp4
 from mien.weights.load import load_generator, read_recipe, save_generator, save_net
 
 from ..conftest import draw_photo, pixels, printed
@@ -166,3 +167,14 @@ def test_from_pairs_to_a_drawn_photo(photo: Path, tmp_path: Path) -> None:
     said = mien("train", "pix2pix", "--pairs", pairs, "--outdir", run, "--preset", "cyclegan", code=2)
     assert "no preset named 'cyclegan'" in said
     assert "no pairs for train" in mien("train", "pix2pix", "--pairs", tmp_path, "--outdir", run, code=2)
+
+
+def test_a_clip_is_drawn_picture_by_picture(student: Path, photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra video")
+    with PIL.Image.open(photo) as image:
+        save_mp4([image.convert("RGB")] * 3, tmp_path / "clip.mp4", fps=10)
+    made = mien("toonify", tmp_path / "clip.mp4", "--style", student, "--outdir", tmp_path / "out")
+    assert made == str(tmp_path / "out" / "clip.mp4")
+    assert len(list(clip_frames(Path(made)))) == 3
+    said = mien("toonify", tmp_path / "clip.mp4", "--style", student, "--outdir", tmp_path / "no", "--crop", code=2)
+    assert "clip.mp4 is a clip" in said

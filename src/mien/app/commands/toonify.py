@@ -120,7 +120,7 @@ class _Job:
     def clip(self, path: Path) -> None:
         """Draw the people of a clip, picture by picture."""
         out = self.outdir / f"{path.stem}.mp4"
-        check_out(out, self.sources)
+        check_out(out, self.sources, suffix=".mp4")
         with Bars() as bars:
             self.studio.toonify_clip(path, out, self.artist, self.config, on_step=bars)
         typer.echo(out)
