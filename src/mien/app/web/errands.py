@@ -78,7 +78,8 @@ class Errands(Stage):
     def swap(self, desk: Desk, data: bytes | None) -> Iterator[Answer | Wait]:
         """Put the face of another picture on the chosen one."""
         need_face(desk)
-        request = {"op": "swap", "face": desk.face, "steps": self.effort.swap_steps}
+        steps = self.effort.swap_steps
+        request = {"op": "swap", "face": desk.face} | ({} if steps is None else {"steps": steps})
         yield from self._ask(desk, request, [given(data), desk.upload()], "swap")
 
     def toonify(self, desk: Desk, style: str, strength: float, who: str) -> Iterator[Answer | Wait]:
