@@ -370,6 +370,7 @@ class Talk:
         self, asking: _Asking, photos: Sequence[Source], wish: Wish, status: int | None, key: str
     ) -> None:
         words, was_sent = asking.words, status is None
+        is_new = status is None and self._notes.sent(asking.update, key) is None
         if status is None:
             status = await self._send_once(asking, key, words("fetching"), photos[0].message)
         to = Address(
@@ -396,7 +397,7 @@ class Talk:
         else:
             if job.address == str(to):
                 self._courier.watch(job, to)
-            elif was_sent:  # an earlier life of the bot had submitted it, and its message becomes the answer
+            elif is_new:  # an earlier life of the bot had submitted it, and its message becomes the answer
                 with suppress(TelegramBadRequest):
                     await self._bot.delete_message(asking.chat, status)
 

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from pydantic import BaseModel
 
-from mien.app.jobs.queue import Queue
+from mien.app.jobs.queue import Queue, Status
 from mien.app.jobs.record import NoJobError, QueueError, QueueFullError, State
 from mien.app.jobs.requests import check
 from mien.app.settings import Settings
@@ -39,6 +39,24 @@ class JobState(BaseModel):
     message: str
     hint: str
     notes: list[str]
+
+    @staticmethod
+    def of(status: Status) -> JobState:
+        """Tell of a job what its user may know."""
+        job = status.job
+        return JobState(
+            id=job.id,
+            state=job.state.value,
+            position=status.position,
+            left_s=status.left_s,
+            stage=job.stage,
+            done=job.done,
+            total=job.total,
+            num_results=len(job.results),
+            message=job.message,
+            hint=job.hint,
+            notes=list(job.notes),
+        )
 
 
 class Problem(BaseModel):
@@ -86,7 +104,8 @@ def add_api(service: FastAPI, queue: Queue, settings: Settings) -> None:
         settings: of the operator.
     """
     service.state.api_keys = settings.web.api_keys
-    service.include_router(_routes(queue, settings))
+    service.include_router(_jobs(queue, settings))
+    service.include_router(_operation(queue))
 
     @service.exception_handler(MienError)
     def tell(_request: Request, err: MienError) -> JSONResponse:
@@ -98,32 +117,10 @@ def add_api(service: FastAPI, queue: Queue, settings: Settings) -> None:
         return JSONResponse({"error": f"{place} is missing or none", "hint": "see /docs"}, 422)
 
 
-def _routes(queue: Queue, settings: Settings) -> APIRouter:
+def _jobs(queue: Queue, settings: Settings) -> APIRouter:
+    """What users ask."""
     router, blocked = APIRouter(), load_block_list(settings.trust.block_list)
     wrong: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (403, 404, 415, 422, 429, 503)}
-
-    def state_of(job_id: str, user: str) -> JobState:
-        status = queue.status(job_id, user)
-        job = status.job
-        return JobState(
-            id=job.id,
-            state=job.state.value,
-            position=status.position,
-            left_s=status.left_s,
-            stage=job.stage,
-            done=job.done,
-            total=job.total,
-            num_results=len(job.results),
-            message=job.message,
-            hint=job.hint,
-            notes=list(job.notes),
-        )
-
-    @router.get("/", include_in_schema=False)
-    def choose(request: Request) -> RedirectResponse:
-        """Show the page in the visitor's language."""
-        wanted = request.headers.get("accept-language", "")[:2].lower()
-        return RedirectResponse(f"/{wanted if wanted in LANGUAGES else next(iter(LANGUAGES))}/")
 
     @router.post("/api/jobs", status_code=202, responses=wrong, tags=["jobs"])
     def submit(
@@ -143,12 +140,12 @@ def _routes(queue: Queue, settings: Settings) -> APIRouter:
         label = check(asked, len(inputs)).label
         admit(inputs, user=user, settings=settings.trust, blocked=blocked)
         job = queue.submit(asked, user=user, operation=label, inputs=inputs)
-        return state_of(job.id, user)
+        return JobState.of(queue.status(job.id, user))
 
     @router.get("/api/jobs/{job_id}", responses=wrong, tags=["jobs"])
     def show(user: User, job_id: str) -> JobState:
         """Say where a job is."""
-        return state_of(job_id, user)
+        return JobState.of(queue.status(job_id, user))
 
     @router.get("/api/jobs/{job_id}/results/{number}", responses=wrong, tags=["jobs"], response_class=Response)
     def result(user: User, job_id: str, number: int) -> Response:
@@ -164,7 +161,7 @@ def _routes(queue: Queue, settings: Settings) -> APIRouter:
     def cancel(user: User, job_id: str) -> JobState:
         """Stop a job."""
         queue.cancel(job_id, user)
-        return state_of(job_id, user)
+        return JobState.of(queue.status(job_id, user))
 
     @router.delete("/api/jobs/{job_id}", status_code=204, responses=wrong, tags=["jobs"])
     def delete(user: User, job_id: str) -> None:
@@ -176,12 +173,25 @@ def _routes(queue: Queue, settings: Settings) -> APIRouter:
         """Delete every job and picture of whoever asks."""
         return {"deleted": queue.delete_user_data(user)}
 
-    @router.get("/healthz", tags=["operation"])
+    return router
+
+
+def _operation(queue: Queue) -> APIRouter:
+    """The way to the page, and what watches over the service."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/", include_in_schema=False)
+    def choose(request: Request) -> RedirectResponse:
+        """Show the page in the visitor's language."""
+        wanted = request.headers.get("accept-language", "")[:2].lower()
+        return RedirectResponse(f"/{wanted if wanted in LANGUAGES else next(iter(LANGUAGES))}/")
+
+    @router.get("/healthz")
     def healthz() -> dict[str, Any]:
         """Say that the service and its queue answer."""
         return {"status": "ok", "workers": queue.counts()["workers"]}
 
-    @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+    @router.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> str:
         """Return counts in Prometheus' text format."""
         counts = queue.counts()
