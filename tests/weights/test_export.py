@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mien.errors import InputError, WeightsError
-from mien.nets import stylegan1, stylegan2
+from mien.nets import stylegan1, stylegan2, stylegan3
 from mien.weights.engine import ExportedGenerator
 from mien.weights.export import export_generator
 
@@ -97,10 +97,31 @@ def test_a_choice_that_is_not_there_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_another_family_is_refused(tmp_path: Path) -> None:
-    net = stylegan1.Generator(**(SIZES | dict(c_dim=0)))
-    with pytest.raises(InputError, match="a generator of stylegan1 cannot be exported yet"):
-        export_generator(net, tmp_path / "out")
+def of_family(name: str) -> Any:
+    torch.manual_seed(0)
+    sizes = SIZES | dict(c_dim=0)
+    if name == "stylegan1":
+        net: Any = stylegan1.Generator(**sizes, synthesis_kwargs=dict(channel_base=64, channel_max=8))
+    else:
+        kind = dict(conv_kernel=1, use_radial_filters=True) if name == "stylegan3-r" else {}
+        net = stylegan3.Generator(
+            **(sizes | dict(img_resolution=16)), channel_base=64, channel_max=8, num_layers=4, **kind
+        )
+    for parameter in net.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return net.eval().requires_grad_(False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("format_", "needed"), [("openvino", "openvino"), ("onnx", "onnxscript")])
+@pytest.mark.parametrize("family", ["stylegan1", "stylegan3-t", "stylegan3-r"])
+def test_every_family_gives_our_pictures_at_any_batch(tmp_path: Path, family: str, format_: str, needed: str) -> None:
+    pytest.importorskip(needed, reason=f"the extra {format_} is not installed")
+    G = of_family(family)
+    assert export_generator(G, tmp_path / "out", format=format_)["rms_img"] < 1e-5
+    exported, ws = ExportedGenerator(tmp_path / "out", threads=1), G.mapping(torch.randn(3, G.z_dim))
+    assert relative_rms(exported.synthesis(ws), G.synthesis(ws, noise_mode="const")) < 1e-5
 
 
 def test_a_folder_without_an_export_is_refused(tmp_path: Path) -> None:

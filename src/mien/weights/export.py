@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from mien.errors import InputError, MienError, WeightsError
-from mien.nets import stylegan2
 from mien.nets.generator import Generator
 from mien.nets.precision import PRECISIONS
 from mien.report import Sink, Step, ignore
@@ -197,14 +196,6 @@ def check_target(folder: Path, kind: str, precision: str, batch: int | None) -> 
     library(*{"openvino": ("openvino", "openvino"), "onnx": ("onnxscript", "onnx")}[kind])
 
 
-def _check_generator(G: Generator) -> None:
-    if not isinstance(G, stylegan2.Generator):
-        family = type(G).__module__.rpartition(".")[2]
-        raise InputError(f"a generator of {family} cannot be exported yet", hint="give one of StyleGAN2")
-    if G.z_dim < 1:
-        raise InputError("a generator without z cannot be exported", hint="give another network")
-
-
 def _examples(G: Generator, num: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(PARITY_SEED)
     found = {"z": torch.randn(num, G.z_dim, generator=generator), "psi": torch.tensor([0.7])}
@@ -230,7 +221,7 @@ def export_generator(
     """Write a generator in another format, once its pictures are found to be ours.
 
     Args:
-        G: a StyleGAN2 generator on the CPU.
+        G: a generator of any family on the CPU; StyleGAN1's norms err too much in bf16.
         folder: new or empty; it appears with everything in it, or not at all.
         format: openvino or onnx.
         precision: in which synthesis will compute; the weights are kept in float32. bf16 is for OpenVINO only.
@@ -241,11 +232,12 @@ def export_generator(
         What `export.json` holds, with `rms_ws` and `rms_img`: errors against ours over the standard deviation.
 
     Raises:
-        InputError: a choice that is not there, a family that cannot be traced, a folder with something in it.
+        InputError: a choice that is not there, a generator without z, a folder with something in it.
         MissingExtraError: the library of the format is not installed.
         WeightsError: the errors are above `MAX_RMS`.
     """
-    _check_generator(G)
+    if G.z_dim < 1:
+        raise InputError("a generator without z cannot be exported", hint="give another network")
     check_target(folder, format, precision, batch)
     given = _examples(G, 2 if batch is None else batch)
     with torch.no_grad():
