@@ -23,6 +23,15 @@ def test_no_results_are_kept(path: Path) -> None:
     assert cells and all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_is_imported_is_there(path: Path) -> None:
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    lines = [line for cell in cells for line in "".join(cell["source"]).splitlines()]
+    wanted = [line for line in lines if line.startswith(("from mien", "import mien"))]
+    assert wanted
+    exec("\n".join(wanted), {})
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.filterwarnings("default")
