@@ -76,7 +76,7 @@ def _seeded(stage: Stage, seed: int) -> Stage:
 
 PIVOT = ProjectConfig(num_steps=60, noise_lr=0.0)
 EDITABLE = replace(PIVOT, offset_weight=0.4, prior_weight=0.2)
-LONG = TuneConfig(num_steps=120)
+LONG = TuneConfig(num_steps=180)
 REFINEMENTS: Mapping[str, tuple[Stage, ...]] = {
     "none": (),
     "w": (ProjectConfig(space="w", offset_weight=0.0),),
