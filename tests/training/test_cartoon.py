@@ -120,7 +120,9 @@ def test_it_takes_the_drawings_colours(tmp_path: Path) -> None:
 
 
 def test_it_begins_by_smoothing(tmp_path: Path) -> None:
-    first = replace(TINY, kimg=0.24, pre_kimg=0.24, lr=1.5e-2, content_weight=0.0, colour_weight=0.0, variation_weight=0.0)
+    first = replace(
+        TINY, kimg=0.24, pre_kimg=0.24, lr=1.5e-2, content_weight=0.0, colour_weight=0.0, variation_weight=0.0
+    )
     G = run(tmp_path, first)
     photo = pictures().pixels.float() / 127.5 - 1
     with torch.no_grad():
